@@ -10,8 +10,10 @@ import nibabel
 import numpy as np
 import pytest
 import tifffile
+from dicom_series import write_series
 from PIL import Image
 
+from glioflow.data.formats import dicom_files
 from glioflow.data.formats.nifti_header import read_header
 from glioflow.data.formats.slices import read_image, read_stack
 from glioflow.data.formats.study import read_study
@@ -178,3 +180,55 @@ def test_a_volume_whose_scale_is_infinite_is_refused(tmp_path, value):
     path.write_bytes(head)
     with pytest.raises(UserError, match="scale"):
         read_volume(path)
+
+
+def sequence(items, *, states_length, tag=(0x0008, 0x9215)):
+    content = struct.pack("<HHI", 0xFFFE, 0xE000, 0) * items
+    end = b"" if states_length else struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
+    size = len(content) if states_length else 0xFFFFFFFF
+    return struct.pack("<HH2sHI", *tag, b"SQ", 0, size) + content + end
+
+
+def empty_elements(count):
+    return b"".join(struct.pack("<HH2sH", 0x0009, 0x1000 + k, b"LO", 0) for k in range(count))
+
+
+def slices_with(folder, hostile, count=1):
+    """Write DICOM slices with bytes before the name of the patient in their headers; return their files."""
+    write_series(folder, np.arange(count * 64, dtype=np.uint16).reshape(count, 8, 8))
+    for path in folder.iterdir():
+        content = path.read_bytes()
+        at = content.index(b"\x10\x00\x10\x00PN")
+        path.write_bytes(content[:at] + hostile + content[at:])
+    return sorted(folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [sequence(200_000, states_length=False), sequence(0, states_length=False) * 50_000, empty_elements(50_000)],
+    ids=["items", "sequences", "elements"],
+)
+def test_a_dicom_header_of_many_elements_is_refused_before_they_fill_the_memory(tmp_path, monkeypatch, hostile):
+    monkeypatch.setattr(dicom_files, "_MOST_READS", 40_000)
+    (path,) = slices_with(tmp_path / "series", hostile)
+    assert "more than that of an image can; got more than 40000 steps" in cheap(lambda file: read_study([file]), path)
+
+
+def test_the_headers_of_all_files_of_a_study_share_one_limit(tmp_path, monkeypatch):
+    files = slices_with(tmp_path / "series", empty_elements(1000), count=3)
+    assert read_study(files).shape == (3, 8, 8)
+    monkeypatch.setattr(dicom_files, "_MOST_READS", 3000)
+    for file in files:
+        assert read_study([file]).shape == (1, 8, 8)
+    with pytest.raises(UserError, match="more than that of an image can"):
+        read_study(files)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_sequences_of_stated_length_are_refused_before_they_become_items(tmp_path, nested):
+    inner = sequence(1_100_000, states_length=True, tag=(0x5200, 0x9229))
+    item = struct.pack("<HHI", 0xFFFE, 0xE000, len(inner)) + inner + struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
+    outer = struct.pack("<HH2sHI", 0x0008, 0x9215, b"SQ", 0, 0xFFFFFFFF) + item
+    (path,) = slices_with(tmp_path / "series", outer if nested else inner)
+    with pytest.raises(UserError, match="more than that of an image can; got sequences of 8800000 bytes"):
+        read_study([path])

@@ -115,6 +115,37 @@ def test_run_lengths_that_unpack_to_gigabytes_are_refused_undecoded(series):
         read_study([folder])
 
 
+def test_a_stream_that_the_offsets_of_a_header_lead_to_is_checked_too(series):
+    folder, _ = series
+
+    def hide(ds):
+        as_jpeg_2000(ds)
+        own, other = ds.PixelData, io.BytesIO()
+        Image.fromarray(np.zeros((400, 400), np.uint16)).save(other, "JPEG2000", no_jp2=True, irreversible=False)
+        claim(ds, JPEG2000Lossless, other.getvalue())
+        table = 8
+        start, hidden = len(own) - table, ds.PixelData[table:]
+        ds.PixelData = own + hidden
+        ds.ExtendedOffsetTable = start.to_bytes(8, "little")
+        ds.ExtendedOffsetTableLengths = (len(hidden) - 8).to_bytes(8, "little")
+
+    recode(folder, hide)
+    with pytest.raises(UserError, match=r"size in their header; got .*\(400, 400\), not \(36, 40\)"):
+        read_study([folder])
+
+
+def test_pixels_in_a_hundred_thousand_pieces_are_refused_undecoded(series):
+    folder, _ = series
+
+    def split(ds):
+        as_jpeg_2000(ds)
+        ds.PixelData += b"\xfe\xff\x00\xe0\0\0\0\0" * 100_000
+
+    recode(folder, split)
+    with pytest.raises(UserError, match="at most 65536 fragments"):
+        read_study([folder])
+
+
 @pytest.mark.parametrize("kind", ENCODERS)
 @pytest.mark.parametrize("seed", range(8))
 def test_damaged_streams_are_the_users_mistake_or_still_read(series, kind, seed):

@@ -15,7 +15,15 @@ import numpy as np
 
 from glioflow.data.case import Case
 from glioflow.data.channel_choice import NONE_CHOSEN, choose_channels
-from glioflow.data.formats.dicom_files import dicom_files, is_dicom, is_segmentation, load, load_series, without_mri
+from glioflow.data.formats.dicom_files import (
+    Reads,
+    dicom_files,
+    is_dicom,
+    is_segmentation,
+    load,
+    load_series,
+    without_mri,
+)
 from glioflow.data.formats.dicom_headers import (
     check_one_visit,
     check_plane,
@@ -213,7 +221,8 @@ def _series_in(case: CaseFiles) -> tuple[list[_Members], list[_Members], list[Pa
     Raises:
         UserError: If they belong to several persons or days, have no image, or have several segmentations.
     """
-    headers = [(file, load(file, pixels=False)) for file in case.files]
+    reads = Reads()
+    headers = [(file, load(file, pixels=False, reads=reads)) for file in case.files]
     check_one_visit([header for _, header in headers])
     drawn = [file for file, header in headers if header.get("Modality") == OUTLINES]
     series: dict[str, _Members] = {}

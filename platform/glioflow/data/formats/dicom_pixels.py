@@ -9,6 +9,9 @@ from glioflow.errors import TooLarge, UserError
 
 # A byte of run lengths unpacks to at most 64 bytes, and the decoder unpacks a frame before it checks the size.
 _MAX_RLE_BYTES = 2**23
+# Fragments of all frames of a file: a thousand frames of a megabyte in pieces of 16 KiB have as many.
+_MOST_FRAGMENTS = 2**16
+_FRAGMENT = b"\xfe\xff\x00\xe0"
 _JPEG_LS = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
 _JPEG_12_BIT = "1.2.840.10008.1.2.4.51"
 _SOF55 = 0xF7
@@ -30,9 +33,15 @@ def check_pixels(dataset: Any, file: Path) -> None:
     from pydicom.encaps import generate_frames
 
     stated = (int(dataset.Columns), int(dataset.Rows))
+    if (count := dataset.PixelData.count(_FRAGMENT)) > _MOST_FRAGMENTS:
+        rule = f"compressed DICOM pixels must have at most {_MOST_FRAGMENTS} fragments"
+        raise TooLarge(rule, count, file=file)
     try:
         frames = int(dataset.get("NumberOfFrames") or 1)
-        for frame in generate_frames(dataset.PixelData, number_of_frames=frames):
+        # The decoder prefers these offsets, where a header has them: they may lead to other streams.
+        offsets = [dataset.get(name) for name in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")]
+        extended = (offsets[0], offsets[1]) if all(offsets) else None
+        for frame in generate_frames(dataset.PixelData, number_of_frames=frames, extended_offsets=extended):
             if syntax == _RLE:
                 if len(frame) > _MAX_RLE_BYTES:
                     raise TooLarge(
