@@ -2,10 +2,11 @@
 
 import asyncio
 import json
+import re
 
 import pytest
 
-from glioflow.serving.http.front_door import LIMITS, FrontDoor, middlewares
+from glioflow.serving.http.front_door import LIMITS, FrontDoor, _is_harmless, middlewares
 from glioflow.serving.http.request_guard import answer_error
 from glioflow.serving.settings import Limits
 
@@ -71,6 +72,8 @@ def test_headers_that_lift_limits_or_name_somebody_are_taken_off(behind):
         ("X-Request-Timeout-Seconds", "99999"),
         ("x-request-disconnect-disabled", "?1"),
         ("X-Request-ID", "John Doe 1950"),
+        *((name, "John Doe 1950") for name in ("serve_multiplexed_model_id", "Serve-Multiplexed-Model-Id")),
+        *((name, "John Doe 1950") for name in ("X-Session-ID", "x_session_id")),
         ("accept", "*/*"),
     ]
     for method in ("GET", "POST"):
@@ -78,6 +81,21 @@ def test_headers_that_lift_limits_or_name_somebody_are_taken_off(behind):
         assert behind.headers == {"accept": "*/*"}
     ask(FrontDoor(behind, Limits()), headers=[("x-request-id", "0123-abcd-4567")])
     assert behind.headers == {"x-request-id": "0123-abcd-4567"}
+
+
+def test_every_header_that_serve_takes_from_a_caller_is_known():
+    from ray.serve._private import constants, http_util, proxy
+
+    read = {
+        constants.SERVE_HTTP_REQUEST_TIMEOUT_S_HEADER,
+        constants.SERVE_HTTP_REQUEST_DISCONNECT_DISABLED_HEADER,
+        constants.SERVE_MULTIPLEXED_MODEL_ID,
+        constants.SERVE_SESSION_ID,
+    }
+    assert not any(_is_harmless(name.encode(), b"John Doe") for name in (*read, constants.SERVE_HTTP_REQUEST_ID_HEADER))
+    names = {name for name in vars(constants) if re.search("SERVE_.*(HEADER|MODEL_ID|SESSION_ID)$", name)}
+    used = {name for name in names for module in (http_util, proxy) if name in vars(module)}
+    assert {getattr(constants, name) for name in used} == {*read, constants.SERVE_HTTP_REQUEST_ID_HEADER}
 
 
 def test_a_body_that_does_not_arrive_in_time_takes_no_place_behind_the_door(behind):

@@ -26,8 +26,12 @@ LIMITS = "GLIOFLOW_SERVE_LIMITS"  # JSON, for the proxies of a cluster that star
 _BLOCK = 1 << 20
 _GRACE_S = 10  # before the minimum rate applies
 _TOO_MANY_BYTES = (503, "the endpoint takes in too many bytes at once; try again", None)
-# Headers of Serve: the first two would let a caller lift the time limit, and the last is logged unchanged.
-_TAKEN_OFF = (b"x-request-timeout-seconds", b"x-request-disconnect-disabled")
+# Headers of Serve, which reads some with `_` for `-`, too. A caller could lift the time limit by the first two; it
+# routes by the others, logs them unchanged, and keeps a request for each model id that was ever sent.
+_TAKEN_OFF = (
+    *(b"x-request-timeout-seconds", b"x-request-disconnect-disabled"),
+    *(b"serve-multiplexed-model-id", b"x-session-id"),
+)
 _ID_HEADER = b"x-request-id"
 # Routes of Serve's proxy: its health, and the application of each path prefix; and how long the latter is cached.
 _OF_SERVE, _ROUTES, _KNOWN_S = "/-/", "/-/routes", 5
@@ -168,7 +172,7 @@ def in_json(send: Send) -> Send:
 
 
 def _is_harmless(name: bytes, value: bytes) -> bool:
-    key = name.lower()
+    key = name.lower().replace(b"_", b"-")
     return key not in _TAKEN_OFF and not (key == _ID_HEADER and not ID.match(value.decode("latin-1")))
 
 
