@@ -146,6 +146,33 @@ def test_dicom_of_two_patients_is_refused_and_of_one_in_two_folders_is_read(tmp_
     assert read_study(files).channels == ("flair", "t2")
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "accepted"),
+    [
+        (("DOE", "Doe^John"), ("", "Smith^Ann"), False),
+        (("", "Doe^John"), ("", "Smith^Ann"), False),
+        (("DOE", "Doe^John"), ("", "DOE^JOHN^^"), True),
+        (("DOE", "Doe^John"), ("DOE", "J. Doe"), True),
+        (("DOE", "Doe^John"), ("", ""), True),
+        (("DOE", ""), ("", "Doe^John"), True),
+    ],
+)
+def test_a_dicom_file_without_an_id_is_told_by_its_name(tmp_path, first, second, accepted):
+    import pydicom
+
+    for number, (name, (patient, person)) in enumerate(zip(("FLAIR", "T2"), (first, second), strict=True), start=1):
+        folder = write_series(tmp_path / name, VOXELS, description=f"AX {name}", patient=patient, number=number)
+        for path in folder.iterdir():
+            ds = pydicom.dcmread(path)
+            ds.PatientName = person
+            ds.save_as(path)
+    files = [path for name in ("FLAIR", "T2") for path in sorted((tmp_path / name).iterdir())]
+    if accepted:
+        assert read_study(files).channels == ("flair", "t2")
+    else:
+        refused(files, "different PatientNames")
+
+
 def test_strays_beside_the_sequences_are_left_out_and_named(tmp_path):
     import pydicom
 

@@ -70,6 +70,7 @@ BIDS = {"t1": "T1w", "t1ce": "ce-gadolinium_T1w", "t2": "T2w", "flair": "FLAIR"}
 STUDIES = {
     "slices": (LGG, lambda f: as_tiffs(f, slices()), None),
     "no ASCII": (LGG, lambda f: as_tiffs(f, slices(), "Пациент ä {}.tif"), None),
+    "long names": (LGG, lambda f: as_tiffs(f, slices(12), "Ж" * 120 + "_{}.tif"), None),
     "numbers below zero": (LGG, lambda f: as_tiffs(f, slices(), "p_{}.tif", first=-4), None),
     "pngs": (LGG, lambda f: [Image.fromarray(p).save(f / f"p_{k}.png") for k, p in enumerate(slices())], None),
     "a stack": (LGG, lambda f: tifffile.imwrite(f / "stack.tif", slices(), photometric="rgb"), None),

@@ -1,5 +1,6 @@
 """Completion of DICOM headers: tags that de-identification or an old scanner omitted and that no image needs."""
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -58,19 +59,28 @@ def patient_id(header: Any) -> str:
 
 
 def check_one_visit(headers: Iterable[Any]) -> None:
-    """Refuse a study with files of several persons, or images of several days; raises `UserError`."""
-    values: dict[str, set[str]] = {"PatientID": set(), "PatientName": set(), "StudyDate": set()}
+    """Refuse a study with files of several persons, or images of several days; raises `UserError`.
+
+    Persons differ by PatientID, or by PatientName where a file has no ID: scanners spell one person's name differently.
+    """
+    ids, days, names, names_alone = set[str](), set[str](), set[str](), set[str]()
     for header in headers:
-        for tag, stated in values.items():
-            if tag != "StudyDate" or (header.get("Rows") and header.get("Modality") != "SEG"):
-                stated |= {str(header.get(tag) or "").strip()} - {""}
-    tag = "PatientID" if values["PatientID"] else "PatientName"
-    if len(values[tag]) > 1:
-        rule = "the files of a study must be of one person"
-        raise UserError(rule, f"{len(values[tag])} different {tag}s", hint="send one study at a time")
-    if len(values["StudyDate"]) > 1:
-        days = f"{len(values['StudyDate'])} different StudyDates"
-        raise UserError("the files of a study must be from one day", days, hint="send one examination at a time")
+        ids |= {patient_id(header)} - {""}
+        (names if patient_id(header) else names_alone).update({_plain(header.get("PatientName"))} - {""})
+        if header.get("Rows") and header.get("Modality") != "SEG":
+            days |= {str(header.get("StudyDate") or "").strip()} - {""}
+    strange = len(names_alone) > 1 or (names and not names_alone <= names)
+    if len(ids) > 1 or strange:
+        shown = f"{len(ids)} different PatientIDs" if len(ids) > 1 else "different PatientNames"
+        raise UserError("the files of a study must be of one person", shown, hint="send one study at a time")
+    if len(days) > 1:
+        shown = f"{len(days)} different StudyDates"
+        raise UserError("the files of a study must be from one day", shown, hint="send one examination at a time")
+
+
+def _plain(name: Any) -> str:
+    """Return a person's name without the marks between its parts, which not every scanner writes."""
+    return re.sub(r"[\W_]+", " ", str(name or "")).strip().casefold()
 
 
 def stated_frame(dataset: Any) -> str:

@@ -17,7 +17,7 @@ from glioflow.serving.settings import Limits
 
 _BLOCK = 1 << 20
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the others may need gigabytes of memory
-_NAME_BYTES = 200
+_NAME_BYTES = 250  # a file system takes 255; fewer would cut names of one study at unequal places
 _ENTRY_BYTES = 1024  # of a zip's directory per file: far more than name and attributes need
 
 
