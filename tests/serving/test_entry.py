@@ -47,6 +47,15 @@ def test_a_missing_sequence_is_noticed(tiny):
     assert [text for text in warnings(study(image), describe(tiny)) if "post" in text] == ["post is blank"]
 
 
+def test_one_sequence_scaled_to_0_to_1_is_noticed_by_a_model_that_takes_intensities_as_they_are(tiny):
+    image = 255 * drawn(head=False) / drawn(head=False).max()
+    assert warnings(study(image), describe(tiny)) == ()
+    image[..., 0] /= 255
+    assert ["pre holds nothing above 1" in text for text in warnings(study(image), describe(tiny))] == [True]
+    indifferent = describe(changed(tiny, preprocess=[{"step": "percentile"}]))
+    assert warnings(study(image), indifferent) == ()
+
+
 def test_a_lone_slice_is_warned_about_where_the_model_needs_a_volume(tiny):
     lone = study(drawn(head=False)[12:13])
     assert warnings(lone, describe(tiny)) == ()

@@ -18,7 +18,7 @@ from glioflow.data.checks.channel_checks import blank_channels, copies_of_flair
 from glioflow.data.checks.channel_looks import find_swapped
 from glioflow.data.preprocessing.brain_mask import BrainMask
 from glioflow.data.preprocessing.geometry_steps import CropBox, CropBrain
-from glioflow.data.preprocessing.intensity_steps import Percentile, ZScore
+from glioflow.data.preprocessing.intensity_steps import Percentile, UnitScale, ZScore
 from glioflow.data.preprocessing.pipeline import Neighbors
 from glioflow.data.sequences import sequence_of
 from glioflow.errors import TooLarge, UserError
@@ -37,6 +37,8 @@ MAX_NEIGHBOR_DIFFERENCE = 0.85
 # must have to be refused for them: a few slices are not representative of a whole volume.
 MAX_USUAL_DRIFT = 4.0
 MIN_VOLUME_SLICES = 8
+# Highest intensity from which on a sequence was not scaled to 0..1.
+MIN_STORED_TOP = 20
 # Aspect ratios of a pixel above which to warn and to refuse.
 MAX_STRETCH, MOST_STRETCH = 1.5, 8.0
 # Largest rotation of a grid's axes against the patient's, and largest shear, without a warning.
@@ -90,6 +92,7 @@ def warnings_about(case: Case, description: Description) -> list[str]:
         *_plane_warnings(case),
         *_direction_warnings(case),
         *_channel_warnings(case),
+        *_scaling_warnings(case, description),
         *_lone_slice_warnings(case, description),
         *_order_warnings(case),
         *_skull_warnings(case, description),
@@ -163,6 +166,16 @@ def _channel_warnings(case: Case) -> list[str]:
         *(f"{name} is a copy of FLAIR: the sequence seems to be missing" for name in copies),
         *(f"{name} is blank" for name in blank),
     ]
+
+
+def _scaling_warnings(case: Case, description: Description) -> list[str]:
+    """Warn of a sequence in 0..1 beside others that are not, where the model takes intensities as they are stored."""
+    if not any(isinstance(step, UnitScale) and not step.takes_unit_range for step in description.preprocess):
+        return []
+    tops = {name: float(case.image[..., k].max()) for k, name in enumerate(case.channels)}
+    scaled = [name for name, top in tops.items() if 0 < top <= 1 and max(tops.values()) > MIN_STORED_TOP]
+    rule = "holds nothing above 1, and other sequences do: the answer may be wrong; check whether it was scaled"
+    return [f"{name} {rule}" for name in scaled]
 
 
 def _lone_slice_warnings(case: Case, description: Description) -> list[str]:
