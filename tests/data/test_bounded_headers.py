@@ -5,6 +5,7 @@ import io
 import struct
 import time
 import tracemalloc
+import zlib
 
 import nibabel
 import numpy as np
@@ -86,6 +87,16 @@ def test_a_nifti_extension_that_states_gigabytes_is_refused(tmp_path):
         assert "extensions" in cheap(function, path)
 
 
+@pytest.mark.parametrize("hostile", [b"\x1f\x8b\x08\x08" + bytes(6) + b"A" * 3_000_000, gzip.compress(b"") * 70_000])
+def test_a_packed_file_of_endless_headers_is_refused(tmp_path, hostile):
+    volume = nibabel.Nifti1Image(np.zeros((4, 4, 4), np.int16), np.eye(4)).to_bytes()
+    path, pieces = tmp_path / "a.nii.gz", gzip.compress(volume[:200]) + gzip.compress(volume[200:])
+    path.write_bytes(pieces)
+    assert read_volume(path).data.shape == (4, 4, 4)
+    path.write_bytes(hostile + pieces)
+    assert "more headers than voxels need" in cheap(read_volume, path)
+
+
 def test_a_nifti_with_a_true_extension_is_read(tmp_path):
     image = nibabel.Nifti1Image(np.zeros((4, 4, 4), np.uint8), np.eye(4))
     image.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", b"made by a scanner"))
@@ -101,6 +112,29 @@ def test_a_png_of_an_enormous_size_is_refused(tmp_path):
     (tmp_path / "a.png").write_bytes(content)
     with pytest.raises(TooLarge, match="4096 pixels"):
         read_image(tmp_path / "a.png")
+
+
+def test_a_png_with_a_second_larger_header_is_refused(tmp_path):
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    def header(side):
+        return chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0))
+
+    pixels = zlib.compress(bytes(9_001 * 9_000))
+    content = header(8) + header(9_000) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + content)
+    assert "two headers" in cheap(read_image, tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("second", [(256, 4, 1, 8), (32997, 4, 1, 4000)], ids=["width", "depth"])
+def test_a_tiff_that_states_two_sizes_is_refused(tmp_path, second):
+    pixels = zlib.compress(bytes(4000 * 4000))
+    entries = [(256, 4, 1, 4000), second, (257, 4, 1, 4000), (258, 3, 1, 8), (259, 3, 1, 8), (262, 3, 1, 1)]
+    entries += [(273, 4, 1, 8 + len(tags(*entries)) + 48), (277, 3, 1, 1), (278, 4, 1, 4000), (279, 4, 1, len(pixels))]
+    path = tmp_path / "a.tif"
+    path.write_bytes(b"II*\0" + struct.pack("<I", 8) + tags(*entries) + pixels)
+    assert "state the size of an image once" in cheap(read_image, path)
 
 
 @pytest.mark.parametrize("compression", [None, "tiff_lzw", "tiff_adobe_deflate", "packbits"])

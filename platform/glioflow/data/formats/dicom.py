@@ -16,12 +16,12 @@ import numpy as np
 from glioflow.data.case import Case
 from glioflow.data.channel_choice import NONE_CHOSEN, choose_channels
 from glioflow.data.formats.dicom_files import (
-    Reads,
     dicom_files,
     is_dicom,
     is_segmentation,
     load,
     load_series,
+    steps_for_headers,
     without_mri,
 )
 from glioflow.data.formats.dicom_headers import (
@@ -221,8 +221,8 @@ def _series_in(case: CaseFiles) -> tuple[list[_Members], list[_Members], list[Pa
     Raises:
         UserError: If they belong to several persons or days, have no image, or have several segmentations.
     """
-    reads = Reads()
-    headers = [(file, load(file, pixels=False, reads=reads)) for file in case.files]
+    steps = steps_for_headers()
+    headers = [(file, load(file, pixels=False, steps=steps)) for file in case.files]
     check_one_visit([header for _, header in headers])
     drawn = [file for file, header in headers if header.get("Modality") == OUTLINES]
     series: dict[str, _Members] = {}

@@ -1,12 +1,12 @@
 """DICOM files: which they are, and reading them one by one, with bounds of what their headers hold."""
 
-import io
 import re
 import stat
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from glioflow.data.formats.counted_file import CountedFile, Steps
 from glioflow.data.formats.dicom_headers import fill_gaps
 from glioflow.data.formats.dicom_series import split_acquisitions
 from glioflow.data.formats.dicom_stack import settle_headers
@@ -36,32 +36,19 @@ _MOST_SEQUENCE_BYTES = 2**23
 _OF_CONTOURS = 0x3006
 
 
-class Reads:
-    """The reading steps that are left for the headers of a study."""
-
-    def __init__(self) -> None:
-        """Begin with the limit."""
-        self._left = _MOST_READS
-
-    def take(self, file: Path) -> None:
-        """Count one; raises `UserError` if none is left."""
-        self._left -= 1
-        if self._left < 0:
-            raise _too_much(f"more than {_MOST_READS} steps of reading", file)
+_RULE = "the header of a DICOM file must not hold more than that of an image can"
 
 
-class _CountedFile(io.BufferedReader):
-    """A file whose reading is counted, and that is never read at once."""
+def steps_for_headers() -> Steps:
+    """Return the reading steps that the headers of one study may take."""
+    return Steps(_MOST_READS, _RULE)
 
-    def __init__(self, path: Path, reads: Reads) -> None:
-        super().__init__(io.FileIO(str(path)))
-        self._path, self._reads = path, reads
 
+class _NeverAtOnce(CountedFile):
     def read(self, size: int | None = -1, /) -> bytes:
-        self._reads.take(self._path)
         if size is None or size < 0:  # pydicom does so to inflate it, to any size, before a single element is known
             hint = "convert it to an uncompressed transfer syntax"
-            raise UserError("the deflated transfer syntax of DICOM is not supported", file=self._path, hint=hint)
+            raise UserError("the deflated transfer syntax of DICOM is not supported", file=self.path, hint=hint)
         return super().read(size)
 
 
@@ -156,13 +143,13 @@ def load_series(files: Iterable[Path]) -> list[Any]:
     return datasets
 
 
-def load(path: Path, *, pixels: bool, reads: Reads | None = None) -> Any:
+def load(path: Path, *, pixels: bool, steps: Steps | None = None) -> Any:
     """Read the data set of a file, with or without its pixels.
 
     Args:
         path: The file.
         pixels: Whether to read its pixels, too.
-        reads: Steps that the other files of its study left; None takes the limit for this file alone.
+        steps: What the other files of its study left of `steps_for_headers`; None is all of them.
 
     Raises:
         UserError: If it is damaged, or its header holds more than that of an image can.
@@ -170,20 +157,16 @@ def load(path: Path, *, pixels: bool, reads: Reads | None = None) -> Any:
     import pydicom
 
     try:
-        with _CountedFile(path, reads or Reads()) as file:
+        with _NeverAtOnce(path, steps or steps_for_headers()) as file:
             dataset = pydicom.dcmread(file, stop_before_pixels=not pixels)
         if (size := _size_of_sequences(dataset)) > _MOST_SEQUENCE_BYTES:
-            raise _too_much(f"sequences of {size} bytes", path)
+            raise UserError(_RULE, f"sequences of {size} bytes", file=path)
         fill_gaps(dataset, path.name)
         return dataset
     except Exception as error:  # a damaged file can fail anywhere inside the decoder
         if (ours := next((each for each in causes_of(error) if isinstance(each, UserError)), None)) is not None:
             raise ours from None
         raise UserError("the DICOM file cannot be read", reason(error), file=path) from error
-
-
-def _too_much(shown: str, file: Path) -> UserError:
-    return UserError("the header of a DICOM file must not hold more than that of an image can", shown, file=file)
 
 
 def _size_of_sequences(dataset: Any) -> int:

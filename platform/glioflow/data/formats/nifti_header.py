@@ -8,12 +8,18 @@ from typing import IO, Any, Literal, cast
 
 import numpy as np
 
+from glioflow.data.formats.counted_file import CountedFile, Steps
 from glioflow.errors import TooLarge, UserError
 
 MAX_VOXELS = 2**27
 _MAX_HEADER_BYTES = 2**22
+_BLOCK = 2**20
 _MOST_VOLUMES = 2**15
 _GZIP = b"\x1f\x8b"
+# Steps of reading a packed file, whose header may hold a name that Python reads byte by byte, and its pieces, which
+# some programs pack one by one: a gigabyte in pieces of 64 KiB takes a fifth of each.
+_MOST_READS, _MOST_PIECES = 2**20, 2**16
+_PIECE = _GZIP + b"\x08"
 
 
 def read_header(path: Path, *, most: int = 1) -> Any:
@@ -84,7 +90,24 @@ def num_values(header: Any) -> int:
 
 
 def _opened(path: Path) -> IO[bytes]:
-    return cast(IO[bytes], gzip.open(path)) if is_packed(path) else path.open("rb")
+    return cast(IO[bytes], _Unpacked(path)) if is_packed(path) else path.open("rb")
+
+
+class _Unpacked(gzip.GzipFile):
+    """A packed file that cannot keep Python busy with headers, which it reads in small steps."""
+
+    def __init__(self, path: Path) -> None:
+        rule = "a packed file must not hold more headers than voxels need"
+        with path.open("rb") as file:
+            pieces = sum(block.count(_PIECE) for block in iter(lambda: file.read(_BLOCK), b""))
+        if pieces > _MOST_PIECES:
+            raise UserError(rule, f"{pieces} packed pieces", file=path)
+        self._packed = CountedFile(path, Steps(_MOST_READS, rule))
+        super().__init__(fileobj=self._packed, mode="rb")
+
+    def close(self) -> None:
+        super().close()
+        self._packed.close()
 
 
 def _beginning(head: bytes) -> str:

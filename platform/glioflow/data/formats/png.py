@@ -44,6 +44,8 @@ def read_png(path: Path) -> NDArray[np.generic]:
             pixels = _read_deep_color(path)
             return pixels[..., 0] if header.samples == 2 else pixels
         with Image.open(path, formats=["PNG"]) as image:
+            if image.size != (header.width, header.height):
+                raise ValueError("two headers of different sizes")
             palette = image.mode in ("P", "PA")
             pixels = np.asarray(image.convert("RGB") if palette else image)
             gray = image.mode == "LA" or (palette and bool((pixels == pixels[..., :1]).all()))

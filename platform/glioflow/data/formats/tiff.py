@@ -86,14 +86,17 @@ def read_pages(path: Path, *, most: int = MAX_PAGES) -> list[NDArray[np.generic]
             rule = "a TIFF slice must hold one image" if most == 1 else f"a TIFF must hold at most {most} images"
             raise UserError(rule, f"{len(layout)} images", file=path)
         with tifffile.TiffFile(path) as file:
-            return [_decode(file.pages[index], index, path) for index in range(len(layout))]
+            return [_decode(file.pages[index], index, path, stated) for index, stated in enumerate(layout)]
     except UserError:
         raise
     except Exception as error:  # a damaged file can fail anywhere inside the decoder
         raise UserError("the TIFF file cannot be read", reason(error), file=path) from error
 
 
-def _decode(page: Any, index: int, path: Path) -> NDArray[np.generic]:
+def _decode(page: Any, index: int, path: Path, stated: Page) -> NDArray[np.generic]:
+    if page.nbytes > stated.num_bytes:
+        rule = "a TIFF must state the size of an image once"
+        raise UserError(rule, f"{stated.num_bytes} and {page.nbytes} bytes", file=path)
     if not all(0 < side <= MAX_SIDE_PX for side in page.shape):
         raise TooLarge(f"an image must have at most {MAX_SIDE_PX} pixels on each side", page.shape, file=path)
     name = page.compression.name
