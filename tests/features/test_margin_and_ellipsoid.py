@@ -102,6 +102,16 @@ def test_margin_of_ellipses(ratio, asd, mf):
     assert margin_fluctuation(ellipse, ORIGIN) == pytest.approx(mf, abs=5e-5)
 
 
+def test_an_outline_that_no_tumor_has_is_not_followed():
+    comb = np.zeros((1, 600, 600), bool)
+    comb[0, ::2], comb[0, :, 0] = True, True
+    measured = measure_mask(comb)
+    assert (measured.volume["asd"], measured.volume["mf"]) == (None, None)
+    assert measured.undefined["asd"] == measured.undefined["mf"] == "the outline is too ragged to be followed"
+    assert measured.volume["num_components"] == 1
+    assert measure_mask(comb[:, :400]).volume["mf"] > 0
+
+
 def test_the_moving_average_takes_an_odd_number_of_points():
     boundary = wavy_circle(0.2, 7, num=40)  # a tenth is 4, so 5
     radii = np.linalg.norm(boundary, axis=1)

@@ -246,6 +246,7 @@ def test_a_drawn_mask_is_measured_as_answers_are(api, files):
         ({"shape": [2, 3, 4], "data": {"1": [5]}}, "pairs of a start and a length"),
         ({"shape": [0, 3, 4], "data": {}}, "positive"),
         ({"shape": [9**6, 9**6, 9**6], "data": {}}, "at most"),
+        ({"shape": [1001, 1, 1], "data": {"1": [0, 1001]}}, "at most 1000 slices"),
         ({"shape": [2, 3, 4], "data": {}, "spacing_mm": [1, 0, 1]}, "positive"),
         ({"shape": [2, 3, 4], "data": {}, "slices": [1]}, "each slice"),
         ({"shape": [2, 3], "data": {}}, "shape"),

@@ -172,4 +172,6 @@ def _reason(name: str, spacing_mm: Spacing | None, brain: NDArray[np.bool_] | No
         return NO_BRAIN if brain is None else "the brain mask is empty or one column wide"
     if name in MILLIMETERS and spacing_mm is None:
         return NO_SPACING
+    if name in ("asd", "mf"):
+        return "the outline is too ragged to be followed"
     return "a single voxel has no axes"

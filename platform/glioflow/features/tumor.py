@@ -47,6 +47,8 @@ def measure_volume(mask: NDArray[np.bool_], *, spacing_mm: Spacing | None) -> Va
 def _margin(shape: NDArray[np.bool_]) -> Values:
     parts, _ = ndimage.label(shape, np.ones((3, 3)))
     part = parts == np.bincount(parts.ravel())[1:].argmax() + 1
+    if margin.outline_sides(part) > margin.MAX_OUTLINE_SIDES:
+        return {"asd": None, "mf": None}
     boundary, centroid = margin.boundary_of(part), np.argwhere(part).mean(axis=0)
     return {
         "asd": margin.angular_standard_deviation(boundary, centroid),

@@ -74,10 +74,13 @@ def add_study_routes(api: FastAPI, limits: Limits) -> None:
             content = await asyncio.to_thread(encode_study, case, image=image)
         return Response(content, media_type="application/octet-stream")
 
+    one_at_a_time = asyncio.Lock()  # the largest mask takes two gigabytes
+
     @api.post("/v1/features")
     async def measure(mask: DrawnMask) -> dict[str, Any]:
         """Measure a drawn mask in the same way as the masks of answers."""
-        return {"features": await asyncio.to_thread(_measure, mask, limits)}
+        async with one_at_a_time:
+            return {"features": await asyncio.to_thread(_measure, mask, limits)}
 
     @api.post("/v1/mask", response_class=Response, responses={200: {"content": {"application/octet-stream": {}}}})
     async def write(
@@ -120,13 +123,15 @@ def decode_drawing(mask: Runs, limits: Limits) -> NDArray[np.uint8]:
 
     Raises:
         UserError: If a run is not a pair or exceeds the array, runs overlap, or a label is invalid.
-        TooLarge: If it has more voxels than a study may have values.
+        TooLarge: If it has more voxels than a study may have values, or more slices.
     """
     if min(mask.shape) < 1:
         raise UserError("the shape of a mask must be three positive numbers", list(mask.shape))
     size = math.prod(mask.shape)
     if size > limits.values or sum(map(len, mask.data.values())) > _MAX_RUNS:
         raise TooLarge(f"a mask must have at most {limits.values} voxels and {_MAX_RUNS} numbers in its runs")
+    if mask.shape[0] > limits.slices:
+        raise TooLarge(f"a mask must have at most {limits.slices} slices", mask.shape[0])
     labels = np.zeros(size, np.uint8)
     for name, numbers in mask.data.items():
         if not _is_label(name):
