@@ -6,7 +6,9 @@ import threading
 import httpx2
 import numpy as np
 import pytest
+import tifffile
 from in_process import Here, client, served
+from PIL import Image
 
 from bundles import Bright
 from glioflow.serving.engine.admission import Abandoned, Admission, Full
@@ -178,23 +180,37 @@ def test_a_study_that_ends_predictors_is_tried_on_one_other_at_most():
     assert len(tried) == 2
 
 
-def test_what_dicom_headers_hold_stays_out_of_the_logs_of_libraries():
+def test_what_headers_hold_and_files_are_called_stays_out_of_the_logs_of_libraries(tmp_path):
     import subprocess
     import sys
 
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))
+    image.save(tmp_path / "JohnDoe_1.tif", compression="tiff_lzw")
+    content = bytearray((tmp_path / "JohnDoe_1.tif").read_bytes())
+    with tifffile.TiffFile(tmp_path / "JohnDoe_1.tif") as file:
+        at = file.pages[0].dataoffsets[0] + 4
+    content[at : at + 8] = b"\xff" * 8  # codes that no earlier one has defined
+    (tmp_path / "JohnDoe_1.tif").write_bytes(content)
     script = """
-import logging, warnings
+import contextlib, logging, sys, warnings
+from pathlib import Path
 from glioflow.serving.http.request_guard import quiet_libraries
 if {quiet}:
     quiet_libraries()
 import pydicom
 dataset = pydicom.Dataset()
-dataset.PatientBirthDate = "John Doe 1950"
+dataset.PatientBirthDate = "Jane Roe 1950"
 dataset.RescaleSlope = "nan"
+from glioflow.data.formats.slices import read_image
+with contextlib.suppress(ValueError):
+    read_image(Path(sys.argv[1]) / "JohnDoe_1.tif")
 """
     answers = [
-        subprocess.run([sys.executable, "-c", script.format(quiet=quiet)], capture_output=True, text=True).stderr
+        subprocess.run(
+            [sys.executable, "-c", script.format(quiet=quiet), tmp_path], capture_output=True, text=True
+        ).stderr
         for quiet in (False, True)
     ]
-    assert "John" in answers[0] or "nan" in answers[0]
+    assert "Jane" in answers[0]
+    assert "JohnDoe" in answers[0]
     assert answers[1] == ""

@@ -157,7 +157,10 @@ async def answer_error(send: Send, status: int, rule: str, value: str | None) ->
 
 
 def quiet_libraries() -> None:
-    """Keep the readers' libraries from logging header values, which may include names of patients."""
+    """Keep the readers' libraries from logging header values and files, which may include names of patients."""
+    from cv2.utils import logging as cv2_logging
+
+    cv2_logging.setLogLevel(cv2_logging.LOG_LEVEL_SILENT)  # else it names a file that it cannot decode
     warnings.simplefilter("ignore")
     for name in ("pydicom", "highdicom", "tifffile", "nibabel", "PIL"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
