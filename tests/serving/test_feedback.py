@@ -139,13 +139,17 @@ def test_the_command_line_lists_accepts_and_rejects(api, case_files, home, capsy
 LABELS = {1: "necrotic core", 2: "edema", 4: "enhancing tumor"}
 
 
-def volumes(tmp_path, *, name="doe", values=(0, 1, 2, 4), mask="seg"):
+BRATS = {each: each for each in ("flair", "t1", "t1ce", "t2")}
+BIDS = {"t2": "T2w", "t1": "T1w", "t1ce": "ce-gadolinium_T1w", "flair": "FLAIR"}
+
+
+def volumes(tmp_path, *, name="doe", values=(0, 1, 2, 4), mask="seg", channels=BRATS):
     import nibabel
 
     rng = np.random.default_rng(0)
     affine = np.diag([-1.0, -1.0, 1.0, 1.0])
     files = []
-    for channel in ("flair", "t1", "t1ce", "t2"):
+    for channel in channels.values():
         image = nibabel.Nifti1Image(rng.normal(size=(7, 6, 5)).astype(np.float32), affine)
         files.append(("files", (f"{name}_{channel}.nii", image.to_bytes())))
     labels = np.resize(np.array(values, np.uint8), (7, 6, 5))
@@ -179,6 +183,20 @@ def test_a_corrected_mask_of_several_labels_is_read_back_with_all_of_them(brats_
     assert cohort.labels == LABELS
     np.testing.assert_array_equal(case.grid.to_file(case.mask), labels)
     assert set(case.channels) == {"flair", "t1", "t1ce", "t2"}
+
+
+def test_a_correction_is_kept_under_the_models_names_since_no_training_takes_others(brats_api, tmp_path):
+    import nibabel
+
+    files, _ = volumes(tmp_path, name="sub-01", channels={**BIDS, "dwi": "dwi"})
+    response = post(brats_api, files)
+    assert response.status_code == 202, response.text
+    target = Feedback().accept(response.json()["id"])
+    case = open_cohort(target.parent).read(target.name)
+    assert set(case.channels) == set(BRATS)
+    for channel, (_, (_, content)) in zip(BIDS, files, strict=False):
+        sent = nibabel.Nifti1Image.from_bytes(content).get_fdata(dtype=np.float32)
+        np.testing.assert_array_equal(case.grid.to_file(case.image[..., case.channels.index(channel)]), sent)
 
 
 def test_a_label_that_the_model_does_not_know_is_refused(brats_api, tmp_path):

@@ -62,24 +62,38 @@ def conform(case: Case, description: Description) -> Case:
         raise TooLarge(f"a study must have at most {MAX_SLICES} slices", case.shape[0])
     if case.image.dtype.kind == "f" and not np.isfinite(case.image).all():
         raise UserError("the intensities of a study must be finite numbers", "NaN or infinity")
-    case = _with_known_names(case, description)
-    wanted, given = [sequence_of(name) for name in description.channels], [sequence_of(name) for name in case.channels]
+    case = with_channels(case, description.channels, description.origin.cohort_format)
+    return replace(case, warnings=tuple(dict.fromkeys([*case.warnings, *warnings_about(case, description)])))
+
+
+def with_channels(case: Case, channels: tuple[str, ...], cohort_format: str) -> Case:
+    """Return the study with a model's channels, in its order and under its names.
+
+    Args:
+        case: Case from a reader.
+        channels: The model's channels.
+        cohort_format: Format of its training cohort; images that a study numbers are channels of a NIfTI cohort.
+
+    Raises:
+        UserError: If a sequence is missing or duplicated.
+    """
+    case = _with_known_names(case, channels, cohort_format)
+    wanted, given = [sequence_of(name) for name in channels], [sequence_of(name) for name in case.channels]
     if any(given.count(sequence) != 1 for sequence in wanted):
         raise UserError(
-            f"a study must have the model's channels, {', '.join(description.channels)}, each once",
+            f"a study must have the model's channels, {', '.join(channels)}, each once",
             f"one with {', '.join(case.channels)}",
             hint="add what is missing, or say which file or series a channel is, as channel NAME=SERIES",
         )
-    warnings = list(case.warnings)
-    if case.channels != description.channels:
-        if unused := [name for name, sequence in zip(case.channels, given, strict=True) if sequence not in wanted]:
-            warnings.append(f"the model does not use {', '.join(unused)}")
-        case = replace(
-            case,
-            image=np.ascontiguousarray(case.image[..., [given.index(sequence) for sequence in wanted]]),
-            channels=description.channels,
-        )
-    return replace(case, warnings=tuple(dict.fromkeys([*warnings, *warnings_about(case, description)])))
+    if case.channels == channels:
+        return case
+    unused = [name for name, sequence in zip(case.channels, given, strict=True) if sequence not in wanted]
+    return replace(
+        case,
+        image=np.ascontiguousarray(case.image[..., [given.index(sequence) for sequence in wanted]]),
+        channels=channels,
+        warnings=(*case.warnings, *([f"the model does not use {', '.join(unused)}"] if unused else [])),
+    )
 
 
 def warnings_about(case: Case, description: Description) -> list[str]:
@@ -99,17 +113,16 @@ def warnings_about(case: Case, description: Description) -> list[str]:
     ]
 
 
-def _with_known_names(case: Case, description: Description) -> Case:
+def _with_known_names(case: Case, channels: tuple[str, ...], cohort_format: str) -> Case:
     """Return a study with numbered images, or a single unnamed one, under the model's channels."""
     numbers = [match[1] for name in case.channels if (match := _NUMBERED.fullmatch(name))]
-    if len(numbers) == len(case.channels) == len(description.channels) and description.origin.cohort_format == "nifti":
-        if all(int(number) < len(description.channels) for number in numbers):
-            channels = tuple(description.channels[int(number)] for number in numbers)
-            known = ", ".join(f"{number} as {name}" for number, name in zip(numbers, channels, strict=True))
-            return _renamed(case, channels, f"the numbered images are taken as the model was trained: {known}")
-    if len(case.channels) == len(description.channels) == 1 and sequence_of(case.channels[0]) in _NAMELESS:
-        warning = f"the image has no sequence's name: taken for {description.channels[0]}"
-        return _renamed(case, description.channels, warning)
+    if len(numbers) == len(case.channels) == len(channels) and cohort_format == "nifti":
+        if all(int(number) < len(channels) for number in numbers):
+            names = tuple(channels[int(number)] for number in numbers)
+            known = ", ".join(f"{number} as {name}" for number, name in zip(numbers, names, strict=True))
+            return _renamed(case, names, f"the numbered images are taken as the model was trained: {known}")
+    if len(case.channels) == len(channels) == 1 and sequence_of(case.channels[0]) in _NAMELESS:
+        return _renamed(case, channels, f"the image has no sequence's name: taken for {channels[0]}")
     return case
 
 

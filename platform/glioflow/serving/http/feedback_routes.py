@@ -1,7 +1,7 @@
 """The route for corrected masks, sent as files beside the images or as runs drawn in a viewer."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -11,10 +11,9 @@ from fastapi.responses import JSONResponse
 
 from glioflow.bundle.answer import ModelCard
 from glioflow.bundle.encoded_mask import encode_mask, legend_of_target
+from glioflow.bundle.study_checks import with_channels
 from glioflow.cluster.scratch import study_folder
-from glioflow.data.case import Case
 from glioflow.data.targets import TargetSettings
-from glioflow.errors import UserError
 from glioflow.serving.http.feedback import Correction, Feedback, TakesNone
 from glioflow.serving.http.study_routes import drawn_on
 from glioflow.serving.http.uploads import read_labeled, read_uploads
@@ -60,7 +59,9 @@ def add_feedback(
             else:
                 case = await asyncio.to_thread(read_uploads, uploads, Path(folder), limits, channels=channel or ())
                 case = replace(case, mask=drawn_on(case, mask, limits))
-            _check_channels(case, card["input"]["channels"])
+            # Under the model's names, since a training takes no others.
+            channels = tuple(card["input"]["channels"])
+            case = await asyncio.to_thread(with_channels, case, channels, origin["cohort_format"])
             facts = Correction(reader=reader, version=version)
             if opened_s is not None and not again:
                 await asyncio.to_thread(feedback.check_alone, case, patient, opened_s, facts)
@@ -71,10 +72,3 @@ def add_feedback(
         request.state.facts = {"feedback": entry}
         answer = {"id": entry, "state": "quarantine", "mask": kept, "request_id": request.state.request_id}
         return JSONResponse(answer, 202)
-
-
-def _check_channels(case: Case, wanted: Sequence[str]) -> None:
-    """Refuse a study that the model could never learn from, as it lacks a sequence; raises `UserError`."""
-    if len(case.channels) < len(wanted):
-        rule = f"a corrected study must have the model's channels, {', '.join(wanted)}"
-        raise UserError(rule, ", ".join(case.channels), hint="send all sequences of the study")
