@@ -125,6 +125,14 @@ def test_a_cohort_is_not_prepared_over_another(lgg, steps, tmp_path):
     assert files_in(tmp_path / "out") == before
 
 
+def test_a_cohort_in_which_every_folder_is_a_case_is_not_prepared_inside_itself(own, steps):
+    root, _ = own
+    line = mistake("prepare", root, root / "prepared", "--experiment", steps)
+    assert f"{root / 'prepared'} lies in the raw cohort, in which every folder is a case" in line
+    assert run_verb("prepare", root, root / ".prepared", "--experiment", steps)["patients"] == 8
+    assert run_verb("check", root)["patients"] == 8
+
+
 def test_a_bad_case_leaves_no_prepared_cohort(own, steps, tmp_path):
     root, path = own
     path.write_bytes(b"II*\0")

@@ -8,6 +8,7 @@ from pathlib import Path
 from glioflow import atomic
 from glioflow.cluster.remote_home import fetch
 from glioflow.data.formats.detect import open_cohort
+from glioflow.data.formats.junk import is_junk
 from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.data.prepared.agreement import check_labels, check_made_with
 from glioflow.data.prepared.case_preparation import CASES, Job, prepare_case
@@ -160,6 +161,10 @@ def _check_out(cohort: Cohort, out: Path) -> None:
         raise UserError(f"{out} is a file, and a prepared cohort is a folder", out, hint=hint)
     if out.resolve() == cohort.path.resolve():
         raise UserError(f"{out} is the raw cohort itself", out, hint=hint)
+    if cohort.format == "lgg" and out.resolve().is_relative_to(cohort.path.resolve()):
+        inside = out.resolve().relative_to(cohort.path.resolve())
+        if not is_junk(inside.parts[0]):  # such as `.glioflow`
+            raise UserError(f"{out} lies in the raw cohort, in which every folder is a case", out, hint=hint)
     if out.is_dir() and not (out / CASES).is_dir() and any(out.iterdir()):
         raise UserError(f"{out} must be new or hold prepared cases, but it holds other files", out, hint=hint)
 
