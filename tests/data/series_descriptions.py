@@ -196,7 +196,8 @@ WRITTEN = {
         AX T1 FAT SAT POST GAD | VIBE POST | T1 VIBE FS KM | T1-C | T1 AX C(+) | AX T1 WITH | T1 W CONT | T1 SAG C/C |
         T1 AX POS | T1 APRES INJECTION | T1 PROHANCE | T1 CLARISCAN | T1 DELAYED | T1 CIV+ | T1 CE - AXIAL | 造影T1 |
         T1 после контраста | T1 с КУ | T1 po kontraście | T1 po KL | T1 efter kontrast | ceT1 | CT1 | T1postGd | T1 W/ |
-        T1 增强 | T1 조영증강 | LAVA-Flex +C | AX T1 FOR GAD | T1 STEALTH FOR CONTRAST
+        T1 增强 | T1 조영증강 | LAVA-Flex +C | AX T1 FOR GAD | T1 STEALTH FOR CONTRAST | T1 SE + | T1 FS + | MPRAGE+ |
+        MPRAGE + | BRAVO+ | T1W_SE+ | AX T1 (+) | T1 (+) FS | T1KM | T1GADO | t1cm
     """,
     "flair": """
         Ax FLAIR | COR FLAIR | SAG FLAIR | Ax T2 FLAIR | AX T2 FLAIR FS | T2 FLAIR | T2_FLAIR | T2-FLAIR |
@@ -221,7 +222,7 @@ WRITTEN = {
         t2_me2d1r3_tra | Ax T2* MERGE | T2 ETOILE | T2 AX EG | MP2RAGE_INV1 | PosDisp: [5] t2_tirm_tra_dark-fluid |
         T1 SAG C-SPINE | T2 SAG CERVICAL | Subtraktion T1 | Substraction T1 | Soustraction T1 Gado |
         RESTA T1 | sottrazione T1 | T1 Post - T1 Pre | 3D DIR FLAIR | MP2RAGE_T1_Images | MOLLI T1 | t2_ci3d_tra_iso |
-        T2 TRUFI | Key images T1
+        T2 TRUFI | Key images T1 | T2-star | T2-STAR AX | T2_FLASH | t2_flash_tra | venogram T1 | Venography
     """,
 }
 

@@ -13,12 +13,12 @@ _FLAIR = re.compile(r"flair|dark[ -]*fl|\bda-?fl\b|fluid att")
 _OTHER = re.compile(
     r"\b(?:loc|locali[sz]er|scout|survey|3[ -]?plane|3[ -]?pl|plan ?scan|dwi|dti|trace\w*|ep2d\w*|diff\w*|dw"
     r"|e?adc(?:reg)?|dt1(?:reg)?|b ?1000|swi\w*|swan|venobold|m(?:in)?ip|pha|perf\w*|pwi|dsc|dce|asl|pcasl|mtt"
-    r"|[sn]?r?cb[vf](?:reg)?|ttp|ktrans|tof|mr[av]|angio\w*|cest|t1rho|mrs|svs|csi|spectro\w*|press|fmri"
+    r"|[sn]?r?cb[vf](?:reg)?|ttp|ktrans|tof|mr[av]|angio\w*|venogra\w*|cest|t1rho|mrs|svs|csi|spectro\w*|press|fmri"
     r"|bold|sub|subs?tra\w*|soustr\w*|sottr\w*|sustrac\w*|resta"
     r"|ciss|\w*ci3d|fiesta|tru-?fi|true?[ -]?fisp|b-?ffe|(?<!tse )drive|stir|dir|dyn|dynamic|dynamisch|twist|perm|medic"
     r"|me2d\w*|merge|inv ?[12]|molli|posdisp|key ?images?|[ctl]?-?spine|cervical|lumbar|thoracic)\b"
     r"|\bpost\b[\w ]*(?:-|\bminus\b)[\w ]*\bpre\b|\bmp-?2-?rage t1 images\b"
-    r"|t2 ?\*|t2 ?star|t2 [eé]toile|\bt[12] ?map|\bt2w? ?(?:gre|ffe|fl2d|hemo|mpgr)|\b(?:gre|eg)\b.*\bt2|\bt2\b.*\beg\b"
+    r"|t2 ?\*|t2[ -]?star|t2 [eé]toile|\bt[12] ?map|\bt2w? ?(?:gre|ffe|fl2d|flash|hemo|mpgr)|\b(?:gre|eg)\b.*\bt2|\bt2\b.*\beg\b"
 )
 _OTHER_ALONE = re.compile(r"\b(?:gre|ffe|mag|hemo\w*|gradient|mask\w*|\w*segmentation\w*|label ?map\w*|roi)\b")
 _PROTON_DENSITY = re.compile(r"\bpdw?\b|\bproton\b|\bdual\b|\bdouble echo\b|\bde(?: tse)?$|\bde tse\b")
@@ -42,14 +42,14 @@ _NO = (
 )
 _MINUS = r"(?:-(?![a-z0-9])| ?(?:minus|neg\w*)\b)"
 _WITHOUT = re.compile(
-    rf"\bpre(?:[ -]?{_AGENT})?\b|\b{_NO}[ -]*(?:iv[ -]*)?{_AGENT}\b|(?:\b|\bt1w?){_AGENT}{_MINUS}"
-    rf"|(?<![a-z0-9])-{_AGENT}\b|(?<![a-z0-9])c ?\(?-(?![a-z0-9])|\(-\) ?{_AGENT}\b|造影前|単純|平[扫掃]|조영 ?전"
+    rf"\bpre(?:[ -]?{_AGENT})?\b\+?|\b{_NO}[ -]*(?:iv[ -]*)?{_AGENT}\b|(?:\b|\bt1w?){_AGENT}{_MINUS}"
+    rf"|(?<![a-z0-9])-{_AGENT}\b|(?<![a-z0-9])c ?\(?-(?![a-z0-9])|\(-\)(?: ?{_AGENT}\b)?|造影前|単純|平[扫掃]|조영 ?전"
     rf"|\b[su]/ ?{_AGENT}\b|\bkontrasts.z\b|\b{_AGENT} [öo]ncesi\b|t1w?[ +-]?pre(?:[ -]?{_AGENT})?(?![a-z])"
     r"|\b(?:w/o|without|wo|s/c|nativ\w*|unenh\w*|plain|antes|noncon\w*|nongad\w*|nc)\b"
 )
 _WITH = re.compile(
-    rf"\bpost(?:[ -]?{_AGENT})?\b|t1w?[ +-]?(?:c|ce|gd|gad|post(?:[ -]?{_AGENT})?)(?![a-z])|(?<![a-z0-9])c ?\+"
-    rf"|\+ ?(?:{_AGENT}|k)\b|t1w? ?\+(?! ?[\w/])|t1w?\+ |\bnach{_AGENT}\b|\b{_AGENT}\b"
+    rf"\bpost(?:[ -]?{_AGENT})?\b|t1w?[ +-]?(?:c|ce|gd|gado?|km|cm|post(?:[ -]?{_AGENT})?)(?![a-z])|(?<![a-z0-9])c ?\+"
+    rf"|\+ ?(?:{_AGENT}|k)\b|t1w? ?\+(?! ?[\w/])|\(\+\)|\+$|t1w?\+ |\bnach{_AGENT}\b|\b{_AGENT}\b"
     r"|\b(?:gd|ce|c)t1\w*|\b(?:with|w/)$"
     r"|\b(?:p[oó]s|apr[eè]s|nach|despu[eé]s|depois|dopo|delay\w*)\b|造影|增[强強]|조영"
 )
