@@ -138,6 +138,18 @@ def test_check_counts_every_case_of_equal_names(tmp_path):
         ("anon_19960909", "anon_19960909"),
         ("P7_19960909", "P7"),
         ("P7-1996-09-09", "P7"),
+        ("P7_09.09.1996", "P7"),
+        ("P7_12-31-1996", "P7"),
+        ("P7_9Sep1996", "P7"),
+        ("P7_1996-Sep-09", "P7"),
+        ("P7_19960909_103000", "P7"),
+        ("P7_1996-09-09T10-30-00", "P7"),
+        ("DOE_1996-09-09", "DOE"),
+        ("study_1996-09-09", "study_1996-09-09"),
+        ("MRN_19960909_1030", "MRN_19960909_1030"),
+        ("BIO_1996-01", "BIO_1996-01"),
+        ("P7_45-13-1996", "P7_45-13-1996"),
+        ("P7_Mayo_1996", "P7_Mayo_1996"),
         ("P7_visit2", "P7"),
         ("DOE_19960909", "DOE"),
         ("TCGA_CS_4941_19960909", "TCGA_CS_4941"),
@@ -145,6 +157,28 @@ def test_check_counts_every_case_of_equal_names(tmp_path):
 )
 def test_eight_digits_are_a_date_only_if_they_are_one(name, patient):
     assert patient_of(name)[0] == patient
+
+
+@pytest.mark.parametrize(
+    "visits",
+    [
+        ("09.09.1996", "31.12.1997"),
+        ("09-09-1996", "12-31-1997"),
+        ("20190101_1030", "20190101_1100"),
+        ("preRT", "post-RT"),
+        ("baseline_1", "recurrence"),
+        ("BL", "FU"),
+        ("3 months", "12mo"),
+        ("follow_up_1", "FU_6months"),
+        ("pre-treatment", "postsurgery2"),
+    ],
+)
+def test_visits_of_one_person_are_of_one_person_however_they_are_named(tmp_path, visits):
+    for visit in visits:
+        image(tmp_path / "nested" / "P1" / visit / "flair.nii.gz")
+        image(tmp_path / "flat" / f"P1_{visit}" / "flair.nii.gz")
+    for layout in ("nested", "flat"):
+        assert {person for _, person in ids(tmp_path / layout)} == {"P1"}
 
 
 @pytest.mark.parametrize("declared", [False, True])

@@ -18,7 +18,8 @@ _OTHER = re.compile(
     r"|ciss|\w*ci3d|fiesta|tru-?fi|true?[ -]?fisp|b-?ffe|(?<!tse )drive|stir|dir|dyn|dynamic|dynamisch|twist|perm|medic"
     r"|me2d\w*|merge|inv ?[12]|molli|posdisp|key ?images?|[ctl]?-?spine|cervical|lumbar|thoracic)\b"
     r"|\bpost\b[\w ]*(?:-|\bminus\b)[\w ]*\bpre\b|\bmp-?2-?rage t1 images\b"
-    r"|t2 ?\*|t2[ -]?star|t2 [eé]toile|\bt[12] ?map|\bt2w? ?(?:gre|ffe|fl2d|flash|hemo|mpgr)|\b(?:gre|eg)\b.*\bt2|\bt2\b.*\beg\b"
+    r"|t2 ?\*|t2[ -]?star|t2 [eé]toile|\bt[12] ?map|\bt2w? ?(?:gre|ffe|fl2d|flash|hemo|mpgr)"
+    r"|\b(?:gre|eg)\b.*\bt2|\bt2\b.*\beg\b"
 )
 _OTHER_ALONE = re.compile(r"\b(?:gre|ffe|mag|hemo\w*|gradient|mask\w*|\w*segmentation\w*|label ?map\w*|roi)\b")
 _PROTON_DENSITY = re.compile(r"\bpdw?\b|\bproton\b|\bdual\b|\bdouble echo\b|\bde(?: tse)?$|\bde tse\b")

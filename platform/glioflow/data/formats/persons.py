@@ -14,15 +14,30 @@ _PUBLIC = re.compile(
     re.IGNORECASE,
 )
 _BIDS_PERSON = re.compile(r"^sub-[^_]+(?=_|$)")
-_VISIT = re.compile(
-    r"(?:visit|session|ses|time(?:point)?|tp|week|month|day|follow-?up|fu)[_ -]?\d{1,4}(?:[_-]\d+)?"
-    r"|baseline|follow-?up|(?:pre|post)-?op(?:erative)?"
-    # Dates; six digits in a row are more likely the number of a person.
-    r"|(?:19|20)\d\d[-_.](?:0[1-9]|1[0-2])(?:[-_.]?(?:0[1-9]|[12]\d|3[01]))?"
-    r"|(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])",
+_YEAR, _MONTH, _DAY = r"(?:19|20)\d\d", "(?:0[1-9]|1[0-2])", r"(?:0[1-9]|[12]\d|3[01])"
+_NAMED_MONTH = (
+    "(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?"
+    "|nov(?:ember)?|dec(?:ember)?)"
+)
+_TIME = r"(?:[-_.T ]?\d\d[-_.]?\d\d(?:[-_.]?\d\d)?)?"
+_DIGITS = re.compile(rf"(?P<day>{_YEAR}\d{{4}}){_TIME}")
+# Six digits in a row are more likely the number of a person.
+_DATE = re.compile(
+    rf"{_YEAR}[-_.]{_MONTH}[-_.]?{_DAY}{_TIME}|{_YEAR}{_MONTH}{_DAY}{_TIME}"
+    rf"|(?:{_DAY}[-_.]{_MONTH}|{_MONTH}[-_.]{_DAY})[-_.]{_YEAR}"
+    rf"|(?:\d{{1,2}}[-_ ]?)?{_NAMED_MONTH}[-_ ]?(?:\d{{1,2}}[-_ ]?)?{_YEAR}"
+    rf"|{_YEAR}[-_ ]?{_NAMED_MONTH}(?:[-_ ]?\d{{1,2}})?",
     re.IGNORECASE,
 )
-_DATE = re.compile(r"(?:19|20)\d{6}")
+_TREATMENT = "op(?:erati(?:ve|on))?|surg(?:ery|ical)|c?rt|radiotherapy|chemo(?:therapy)?|therapy|treatment"
+_UNIT = "(?:days?|wks?|weeks?|mos?|months?|yrs?|years?)"
+_VISIT = re.compile(
+    r"(?:visit|session|ses|time(?:point)?|tp|week|wk|month|year|yr|day|follow[-_ ]?up|fu)[_ -]?\d{1,4}(?:[_-]\d+)?"
+    rf"|(?:(?:follow[-_ ]?up|fu)[_ -]?)?\d{{1,3}}[_ -]?{_UNIT}|(?:baseline|bl|follow[-_ ]?up|fu)[_ -]?\d?"
+    rf"|(?:(?:pre|post|intra)[-_ ]?(?:{_TREATMENT})|recurrence|relapse|progression)(?:[_ -]?\d{{1,2}})?"
+    rf"|{_YEAR}[-_.]{_MONTH}",
+    re.IGNORECASE,
+)
 # Corrections accepted from an endpoint: the key of a person, and a number in place of a date.
 _ACCEPTED = re.compile(r"^(?P<person>P[0-9a-f]{16})_\d{8}$")
 # Words before the number of a person: eight digits after them are that number, even if they form a date.
@@ -51,11 +66,11 @@ def _before_visit(name: str) -> str | None:
     """Return the part of a name before a visit at its end, if that can be a person's name."""
     for split in (each.start() for each in re.finditer(r"[_-]", name)):
         person, visit = name[:split], name[split + 1 :]
-        is_day = _DATE.fullmatch(visit) is not None
-        named = re.search(r"\d", person) or (is_day and person and not _NUMBERED.fullmatch(person))
-        if is_day and _ENDS_NUMBERED.fullmatch(person):
+        digits, dated = _DIGITS.fullmatch(visit), _DATE.fullmatch(visit)
+        named = re.search(r"\d", person) or (dated and person and not _NUMBERED.fullmatch(person))
+        if digits and _ENDS_NUMBERED.fullmatch(person):
             continue
-        if named and (_is_day(visit) if is_day else is_visit(visit)):
+        if named and (_is_day(digits["day"]) if digits else is_visit(visit)):
             return person
     return None
 
@@ -94,4 +109,4 @@ def check_persons(names: Iterable[str], folder: Path) -> None:
 
 def is_visit(folder: str) -> bool:
     """Return whether a folder in a person's folder is a visit, by its name: `2019-03-01`, `week-12`, `baseline`."""
-    return bool(_VISIT.fullmatch(folder))
+    return bool(_VISIT.fullmatch(folder) or _DATE.fullmatch(folder))
