@@ -25,6 +25,7 @@ from glioflow.tracking.lease import LEASE, LEASED_BY, LEASED_TO, expired, lease_
 from glioflow.tracking.lineage import source_digest, source_state, who
 from glioflow.tracking.run import (
     REASON,
+    RESUMED_WITH,
     Kind,
     Opening,
     begin_run,
@@ -245,6 +246,31 @@ def test_an_end_during_an_outage_is_delivered_by_whoever_resumes_the_run(
         again.log_metrics({"val/dice": 0.5})
         assert tracking.run(run.run_id).info.status == "RUNNING", "the old end closes no run that goes on"
     assert tracking.run(run.run_id).info.status == "FINISHED"
+
+
+def test_a_run_that_continues_with_other_code_says_so_and_names_all_code_that_its_numbers_are_of(
+    tracking: Tracking, opening: Callable[..., Opening], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(KeyboardInterrupt), open_run(tracking, opening("train")) as run:
+        raise KeyboardInterrupt
+    with resume_run(tracking, run.run_id):
+        pass
+    assert RESUMED_WITH not in tracking.run(run.run_id).data.tags
+    assert "began with" not in capsys.readouterr().err
+    before = {"glioflow.version": "0.1.0", "glioflow.source": "f" * 32}
+    tracking.set_tags(run.run_id, before)
+    now = f"{__version__} (source {source_digest()[:8]})"
+    for _ in range(2):
+        with resume_run(tracking, run.run_id):
+            pass
+        tags = tracking.run(run.run_id).data.tags
+        assert (tags["glioflow.version"], tags[RESUMED_WITH]) == ("0.1.0", now), "each code once"
+    said = f"run {run.run_id} began with GlioFlow 0.1.0 (source ffffffff) and continues with {now}"
+    assert capsys.readouterr().err.count(said) == 1
+    tracking.set_tags(run.run_id, {RESUMED_WITH: "0.1.5 (source eeeeeeee)"})
+    with resume_run(tracking, run.run_id):
+        pass
+    assert tracking.run(run.run_id).data.tags[RESUMED_WITH] == f"0.1.5 (source eeeeeeee), {now}"
 
 
 def test_a_failure_heard_of_late_does_not_replace_the_end_that_a_run_has(

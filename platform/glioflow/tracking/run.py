@@ -13,6 +13,7 @@ from typing import Any, Literal, Self
 from glioflow import atomic, cluster
 from glioflow.cluster.lease import holder_of, holding
 from glioflow.cluster.remote_home import changed_at, list_shared
+from glioflow.cluster.starting import tell
 from glioflow.cluster.storage import home
 from glioflow.errors import GlioflowError, one_line
 from glioflow.tracking.cohort_uses import note_use
@@ -55,6 +56,8 @@ _RESUMABLE = ("train", "crossval", "search")
 # Tag of a failed run: the reason.
 REASON = "glioflow.reason"
 DIFF = "uncommitted.diff"
+# Tag of a run that continued with other code than it began with: all code that continued it.
+RESUMED_WITH = "glioflow.resumed_with"
 
 
 @dataclass(frozen=True)
@@ -220,18 +223,36 @@ def open_run(
 def resume_run(tracking: Tracking, run_id: str) -> Iterator[Run]:
     """Reopen a run for a block that continues it; first send its waiting records.
 
+    If it began with other code, say so and record it: the tags of the run's code are of its beginning.
+
     Raises:
         UserError: If no run has this id, or another process continues it, from this home or another.
         RunFailed: If MLflow does not accept the waiting records.
     """
-    check_lease(tracking.run(run_id))
+    begun = tracking.run(run_id)
+    check_lease(begun)
     run = Run(tracking.uri, run_id, spool_of(run_id))
     with holding(run_folder(run_id), f"run {run_id}"):
         send_waiting(tracking.uri, run_id)
-        tracking.set_tags(run_id, lease_tags())
+        tracking.set_tags(run_id, {**lease_tags(), **_other_code(begun)})
         tracking.reopen(run_id)
         with leased(tracking, run_id), run:
             yield run
+
+
+def _other_code(run: Any) -> dict[str, str]:
+    """Return the tag of a run that continues with other code than before, after saying so; else nothing."""
+    tags, now = run.data.tags, {"glioflow.version": __version__, **source_state().tags}
+    began, this = _code({**now, **tags}), _code(now)
+    with_ = [each for each in tags.get(RESUMED_WITH, "").split(", ") if each]
+    if this == (with_ or [began])[-1]:
+        return {}
+    tell(f"run {run.info.run_id} began with GlioFlow {began} and continues with {this}: its numbers are of both")
+    return {RESUMED_WITH: ", ".join([*with_, this])}
+
+
+def _code(tags: Mapping[str, str]) -> str:
+    return f"{tags['glioflow.version']} (source {tags['glioflow.source'][:8]})"
 
 
 def send_waiting(uri: str, run_id: str) -> None:

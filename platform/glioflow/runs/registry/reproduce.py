@@ -15,13 +15,13 @@ from glioflow.runs.train.run import fit_on_train
 from glioflow.runs.train.test_patients import score_test_patients
 from glioflow.tracking import BUNDLE, PATIENCE_S, Tracking
 from glioflow.tracking.lineage import ENVIRONMENT, environment
-from glioflow.tracking.run import open_run
+from glioflow.tracking.run import RESUMED_WITH, open_run
 
 KINDS = ("train", "trial", "fold")
 # Metrics of speed depend on the machine, not on the run.
 _COMPARED = ("val/", "test/")
 _HISTORIES = ("train/loss", "val/dice")
-_CODE = ("glioflow.version", "glioflow.source", "mlflow.source.git.commit", "glioflow.dirty", "python")
+_CODE = ("glioflow.version", "glioflow.source", RESUMED_WITH, "mlflow.source.git.commit", "glioflow.dirty", "python")
 
 
 class Difference(TypedDict):
