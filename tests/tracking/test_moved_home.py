@@ -14,6 +14,7 @@ from glioflow.data.prepared.remote import recorded_cohort
 from glioflow.models import build_network
 from glioflow.promotion.record import Verdict, record
 from glioflow.tracking import RunWriter, Tracking
+from glioflow.tracking.trained import COHORT, known_cases
 
 NAME = "an experiment"
 
@@ -85,6 +86,18 @@ def test_a_prepared_cohort_that_a_run_recorded_is_found_in_the_moved_home(home):
     assert recorded_cohort(Path("/gone/prepared/f1")) == home / "prepared" / "f1"
     assert recorded_cohort(Path("/gone/prepared/f2")) == Path("/gone/prepared/f2")
     assert recorded_cohort(home) == home
+
+
+def test_the_persons_of_a_run_of_an_earlier_version_are_known_in_the_moved_home(prepared, tracking, home, monkeypatch):
+    kept = home / "prepared" / prepared.manifest.fingerprint
+    shutil.copytree(prepared.path, kept)
+    earlier = tracking.start(NAME, "a run that recorded only where its cohort is", tags={})
+    tracking.log_json(earlier, COHORT, {"path": str(kept)})
+    before = known_cases(tracking, earlier)
+    assert {case.patient for case in before.values()} == {entry.patient for entry in prepared.entries()}
+    monkeypatch.setenv("GLIOFLOW_HOME", str(home.rename(home.parent / "elsewhere")))
+    begin_anew()
+    assert known_cases(Tracking(), earlier) == before
 
 
 def test_what_waited_for_mlflow_is_sent_from_the_moved_home(run_id, home, monkeypatch):

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from glioflow.data.prepared.index import Entry, Index
 from glioflow.data.prepared.manifest import CaseRecord
+from glioflow.data.prepared.remote import recorded_cohort
 from glioflow.data.splits import Split
 from glioflow.errors import UserError
 from glioflow.tracking.store import Tracking
@@ -98,7 +99,7 @@ def known_cases(tracking: Tracking, holder: str) -> dict[str, KnownCase]:
     if not tracking.has_artifact(holder, COHORT):
         return {}
     try:  # a run of an earlier version: read the persons from its prepared cohort, if that exists
-        entries = Index(Path(tracking.read_json(holder, COHORT)["path"])).entries()
+        entries = Index(recorded_cohort(Path(tracking.read_json(holder, COHORT)["path"]))).entries()
     except UserError:
         return {}
     return {entry.id: KnownCase(patient=entry.patient, digest=entry.digest) for entry in entries}
