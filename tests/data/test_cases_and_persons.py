@@ -354,6 +354,18 @@ def test_preparing_names_the_case_that_cannot_be_read(tmp_path, tiny):
         prepare(open_cohort(tmp_path / "set"), tmp_path / "out", tiny.preprocess)
 
 
+@pytest.mark.parametrize("ending", ["seg", "mask", "flair_seg"])
+def test_one_sequence_and_a_mask_for_each_case_in_one_folder_are_a_case(tmp_path, ending):
+    for case in ("p1", "site-2_sub-07"):
+        image(tmp_path / f"{case}_flair.nii.gz")
+        mask(tmp_path / f"{case}_{ending}.nii.gz")
+    cohort = open_cohort(tmp_path)
+    named = [f"{case}_flair" if ending == "flair_seg" else case for case in ("p1", "site-2_sub-07")]
+    assert [case.id for case in cohort.cases] == named
+    assert all(cohort.read(case.id).mask.all() for case in cohort.cases)
+    assert ending == "flair_seg" or cohort.read("p1").channels == ("flair",)
+
+
 def test_check_names_a_case_that_lacks_a_sequence_of_the_others(tmp_path):
     for case in ("p1", "p2", "p3"):
         for name in ("t1", "flair"):

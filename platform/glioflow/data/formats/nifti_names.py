@@ -3,7 +3,7 @@
 import itertools
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -93,7 +93,9 @@ def _join_inner(cases: Sequence[_NamedCase], by_folder: Mapping[tuple[tuple[str,
 def _by_folders(listed: Sequence[tuple[Path, Role]], root: Path, roles: FileRoles) -> Iterable[_NamedCase]:
     """Yield each file outside pairs of folders, with its case."""
     paired = locate_pairs((file for file, _ in listed), root)
-    owners = _owners([file for file, role in listed if role == "image" and file.parent == root])
+    there = [(file, role) for file, role in listed if file.parent == root]
+    marked = {stem(Path(case_name(file.name))) for file, role in there if role == "mask"}
+    owners = _owners([file for file, role in there if role == "image"], marked)
     for file, role in listed:
         if file in paired:
             continue
@@ -199,10 +201,11 @@ def _flat(file: Path, roles: FileRoles, owners: Mapping[str, str]) -> _NamedCase
     return _NamedCase((), name, person_of(name), [file])
 
 
-def _owners(images: Sequence[Path]) -> dict[str, str]:
+def _owners(images: Sequence[Path], marked: Collection[str] = ()) -> dict[str, str]:
     """Return the subject in each name of one folder, such as `p1` for `p1_t1`, if several are images of one case.
 
-    Empty if no two images share the part before their sequences, or one has no sequence in its name.
+    Or if one is in `marked`, the cases of masks: `p1` for `p1_flair` and `p1_seg`. Empty if no two images share the
+    part before their sequences, or one has no sequence in its name.
     """
     owners: dict[str, str] = {}
     for name in (stem(image) for image in images):
@@ -213,7 +216,8 @@ def _owners(images: Sequence[Path]) -> dict[str, str]:
         own = beginning[0] if beginning else "".join(pieces[:first])
         owners[name] = _BIDS_ENTITIES.sub(r"\1", own.strip(_EDGES))
     check_one_person(owners)
-    return owners if any(count > 1 for count in Counter(owners.values()).values()) else {}
+    several = any(count > 1 for count in Counter(owners.values()).values())
+    return owners if several or not {*owners.values()}.isdisjoint(marked) else {}
 
 
 def _pieces(name: str) -> tuple[list[str], int | None]:
