@@ -18,7 +18,7 @@ from glioflow.data.checks.cohort_checks import check
 from glioflow.data.formats.mask_file import read_mask
 from glioflow.data.formats.slices import read_image
 from glioflow.data.formats.study import read_study
-from glioflow.data.formats.volume_files import read_volume
+from glioflow.data.formats.volume_files import read_labels, read_volume
 from glioflow.data.preprocessing.geometry import resample
 from glioflow.errors import UserError
 from glioflow.features import measure_mask
@@ -169,6 +169,15 @@ def test_labels_stored_with_a_scale_factor_are_rounded_and_others_are_refused(tm
     save(path, np.full(SHAPE, np.nan, np.float32))
     with pytest.raises(UserError, match="finite"):
         read_mask(path)
+
+
+@pytest.mark.parametrize("label", [-4, 1028])
+def test_labels_that_no_cohort_can_declare_are_refused_without_the_advice_to_declare_them(tmp_path, label):
+    path = save(tmp_path / "mask.nii.gz", np.resize(np.array([0, label], np.int16), (4, 5, 6)))
+    with pytest.raises(UserError, match="must be among") as caught:
+        read_labels(path, [1])
+    assert caught.value.value == str(sorted([0, label]))
+    assert caught.value.hint == "store it with labels from 0 to 255"
 
 
 def test_a_disk_keeps_its_area_when_it_shrinks():

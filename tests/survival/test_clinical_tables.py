@@ -93,6 +93,8 @@ def test_a_patient_has_one_row(write):
 def test_a_missing_file_is_a_users_mistake(tmp_path):
     with pytest.raises(UserError, match=r"none\.csv does not exist"):
         read_clinical(tmp_path / "none.csv")
+    with pytest.raises(UserError, match=r"the clinical table \S+ is not a file"):
+        read_clinical(tmp_path)
 
 
 @pytest.mark.parametrize(

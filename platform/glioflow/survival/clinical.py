@@ -248,7 +248,8 @@ def read_rows(path: Path) -> tuple[list[str], list[list[str]]]:
         UserError: If it is no csv or not in UTF-8, has a column twice, or a row has more cells than there are columns.
     """
     if not path.is_file():
-        raise UserError(f"the clinical table {path} does not exist", path, hint="give the path of a CSV file")
+        problem = "is not a file" if path.exists() else "does not exist"
+        raise UserError(f"the clinical table {path} {problem}", path, hint="give the path of a CSV file")
     try:
         text = read_text(path, wide=True)
         header = next((line for line in text.splitlines() if line.strip()), "")

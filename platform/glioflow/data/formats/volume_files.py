@@ -100,9 +100,11 @@ def read_labels(path: Path, labels: Collection[int]) -> Volume:
         rule = f"the labels of a mask must be among {[0, *sorted(labels)]}"
         fitting = schemes_that_hold([int(value) for value in values[:256]])
         hint = f"write `scheme: NAME` into {DECLARED} if they are those of {' or '.join(fitting)}"
-        if not fitting:
+        if not 0 <= values[0] <= values[-1] < 256:
+            hint = "store it with labels from 0 to 255"
+        elif not fitting:
             hint = f"write what they mean into {DECLARED}, such as `labels: {{{int(values[-1])}: tumor}}`"
-        raise UserError(rule, values[:8].tolist(), file=path, hint=hint)
+        raise UserError(rule, values[:8].astype(int).tolist(), file=path, hint=hint)
     return replace(volume, data=np.ascontiguousarray(labeled, np.uint8))
 
 
