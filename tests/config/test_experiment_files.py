@@ -369,6 +369,20 @@ def test_what_a_run_recorded_is_read_though_its_search_would_be_refused_today(ex
     assert load_recorded(experiment_file(text)).search.space
 
 
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("name: a\nfuture: {x: 1}\n", "unknown key 'future'"),
+        ("name: a\nloss: {name: of_tomorrow}\n", "unknown loss"),
+    ],
+)
+def test_an_experiment_that_a_later_version_recorded_is_said_to_be_that_versions(experiment_file, text, rule):
+    with pytest.raises(UserError, match=f"cannot read the experiment that the run recorded: .*{rule}") as caught:
+        load_recorded(experiment_file(text))
+    assert "use the version that recorded it" in str(caught.value)
+    assert "choose one of" not in str(caught.value)
+
+
 def test_a_region_is_answered_by_a_label_of_its_own(from_yaml):
     regions = "{WT: [1, 2, 3], TC: [1, 3], ET: [3]}"
     assert from_yaml(f"target: {{kind: binary, regions: {regions}}}"), "which means nothing there"

@@ -25,6 +25,7 @@ from glioflow.strict_yaml import parse_yaml
 from glioflow.survival import SurvivalSettings
 from glioflow.text_files import read_text
 from glioflow.training.settings import TrainingSettings
+from glioflow.version import __version__
 
 # Every trial of a search shares these: the cohort is split once, and runs are found by the name.
 _FIXED = ("name", "description", "data", "preprocess", "split", "entry", "search", "gate")
@@ -204,8 +205,16 @@ def load_recorded(path: Path) -> Experiment:
 
     The first release used other augmentation under the same names. It recorded all its settings, and it did not
     have `training.cuda_graphs`.
+
+    Raises:
+        UserError: If it has a key or a value that this version does not know; says that another version recorded it.
     """
-    experiment = _read(path, ())
+    try:
+        experiment = _read(path, ())
+    except UserError as error:
+        rule = f"GlioFlow {__version__} cannot read the experiment that the run recorded: {error.rule}"
+        hint = "use the version that recorded it, which is the run's tag glioflow.version"
+        raise error.replace(rule=rule, choices=None, hint=hint, file=None) from None
     recorded, sampling = parse_yaml(read_text(path)).get("training", {}), experiment.training.sampling
     is_whole = {"accumulate", "channels_last", "compile", "deterministic", "precision", "seed"} <= recorded.keys()
     if is_whole and "cuda_graphs" not in recorded and sampling.augmentation in FIRST_RELEASE:
