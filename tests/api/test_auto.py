@@ -7,9 +7,9 @@ import pytest
 
 import glioflow as gf
 from glioflow.api import auto_state
-from glioflow.api.auto import STAGES, go_through, how_to_serve
+from glioflow.api.auto import STAGES, _result, go_through, how_to_serve
 from glioflow.api.auto_stages import Work, _timed, _unfinished, lengthened
-from glioflow.api.auto_state import begin_state, read_state
+from glioflow.api.auto_state import AutoState, begin_state, read_state
 from glioflow.data.synthetic.cohort import synthesize_lgg
 from glioflow.errors import StoreFailed, UserError
 from glioflow.planning.budget import Shares
@@ -201,6 +201,13 @@ def test_a_plan_that_was_stopped_is_not_compared_with_the_winner():
 def test_the_plan_that_no_trial_beat_is_not_said_to_be_beaten():
     search = {**OUTCOMES["search"], "trials": OUTCOMES["search"]["trials"][:1]}
     assert "The plan itself won." in auto_page("lgg", {**OUTCOMES, "search": search}, hours=0.5, spent_s=1)
+
+
+def test_the_report_of_an_auto_is_in_its_home_also_where_that_was_moved(home, tmp_path):
+    done = {"register": {"version": 1}, "promote": {"decision": "promoted"}, "train": {"metrics": {}}}
+    done["crossval"] = {"dice_mean": 0.5, "dice_median": 0.5, "dice_ci95": [0.4, 0.6], "baselines": {}}
+    done["report"] = {"path": str(tmp_path / "before" / "report.html")}
+    assert _result(AutoState(home / "auto" / "a", "cohort", 1.0, stages=done)).report == home / "auto/a/report.html"
 
 
 def test_only_a_promoted_model_is_served():

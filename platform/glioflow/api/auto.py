@@ -217,7 +217,7 @@ def _result(state: AutoState) -> AutoResult:
         baselines=scores["baselines"],
         test_dice=done["train"]["metrics"].get("test/dice_mean"),
         experiment=state.folder / stages.FINAL,
-        report=Path(done["report"]["path"]),
+        report=state.folder / stages.REPORT,
         hours=state.hours,
         spent_hours=round(state.spent_s / 3600, 4),
         stages=done,
