@@ -221,7 +221,7 @@ def test_folder_per_case_takes_channel_names_from_the_files(tmp_path):
 
 def test_mask_without_an_image_is_named(tmp_path):
     save(tmp_path / "a_mask.nii.gz", np.zeros((4, 5, 6), np.uint8))
-    assert "a_mask.nii.gz: a mask has no image" in refusal(tmp_path)
+    assert "a_mask.nii.gz: a mask has no image; name it after its image" in refusal(tmp_path)
 
 
 DECATHLON = {

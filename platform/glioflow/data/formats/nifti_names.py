@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from glioflow.data.formats.file_roles import FileRoles, Role, case_name
+from glioflow.data.formats.file_roles import DECLARED, FileRoles, Role, case_name
 from glioflow.data.formats.paired_folders import PairFolders, is_part, locate_pairs
 from glioflow.data.formats.persons import check_persons, is_visit, person_of
 from glioflow.data.formats.record import CaseFiles
@@ -68,7 +68,8 @@ def name_cases(files: Iterable[Path], root: Path, roles: FileRoles) -> tuple[Cas
     cases = [each for each in named_cases.values() if each.files]
     for each in cases:
         if not roles.only("image", each.files):
-            raise UserError("a mask has no image", file=each.files[0])
+            hint = f"name it after its image, or say which files are masks with masks: [NAME] in {DECLARED} beside it"
+            raise UserError("a mask has no image", file=each.files[0], hint=hint)
         check_persons(map(stem, each.files), each.files[0].parent)
     _join_inner(cases, named_cases)
     return tuple(sorted(_distinct(cases), key=lambda case: case.id))
