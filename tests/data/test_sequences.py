@@ -123,6 +123,15 @@ def test_what_the_scanner_measured_with_comes_before_words(facts, sequence):
     assert name_series([Series(**facts)]) == [sequence]
 
 
+@pytest.mark.parametrize(
+    "none", ["No contrast", "w/o", "ohne KM", "0 ml", "0.0", "--", "N/A", "without", "non-contrast"]
+)
+def test_an_agent_that_was_not_given_is_none(none):
+    assert name_series([Series("AX T1", agent=none)]) == ["pre"]
+    assert name_series([Series("AX T1", agent=none), Series("AX T1 ", agent="Magnevist pre-filled")]) == ["pre", "post"]
+    assert name_series([Series("SAG T1 PRE", agent=none), Series("AX T1", agent=none)]) == ["pre", "pre"]
+
+
 def test_the_agent_tells_t1_from_t1_and_nothing_else():
     gd = {"agent": "Gadovist"}
     bare, with_agent = Series("AX T1"), Series("AX T1 ", **gd)

@@ -1,5 +1,6 @@
 """MR sequences: the table of their names, and the identification of a series' sequence. Reads no file."""
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -43,7 +44,8 @@ BRATS_FILES = {ending: sequence.brats for sequence in SEQUENCES for ending in se
 
 SEQUENCE_BY_NAME = {name: sequence.name for sequence in SEQUENCES for name in sequence.names}
 
-_NO_AGENT = {"", "no", "none", "n", "n/a", "na", "without", "nil", "0"}
+_NO_AGENT = {"", "no", "none", "n", "na", "nil"}
+_NO_VOLUME = re.compile(r"0+(?:[.,]0+)?(?: ?(?:ml|cc))?")
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,10 @@ class Series:
 
     @property
     def has_agent(self) -> bool:
-        """Whether the series names a contrast agent."""
-        return self.agent.strip().lower() not in _NO_AGENT
+        """Whether the series names a contrast agent, not that there was none."""
+        agent = series_words.plain(self.agent)
+        is_none = re.sub(r"\W", "", agent) in _NO_AGENT or _NO_VOLUME.fullmatch(agent) is not None
+        return not is_none and series_words.contrast(agent) != {"pre"}
 
 
 def weighting(series: Series) -> str:
