@@ -320,6 +320,22 @@ def test_a_segmentation_may_differ_from_its_study_by_rounding_and_not_by_a_part_
         read_study([tmp_path / "study"])
 
 
+@pytest.mark.parametrize(("away_mm", "shown"), [(6.0, "12 voxels outside of it"), (3e7, "a stack of 100000")])
+def test_a_segmentation_with_a_frame_beyond_its_study_is_refused_and_not_cut(tmp_path, away_mm, shown):
+    case = read_study([write_series(tmp_path / "study", VOXELS)])
+    mask = np.zeros(case.shape, np.uint8)
+    mask[-2:, 2:5, 3:8] = 1
+    path = write_mask(mask, case, tmp_path / "out", "dicom-seg")
+    ds = pydicom.dcmread(path)
+    place = ds.PerFrameFunctionalGroupsSequence[-1].PlanePositionSequence[0]
+    x, y, z = place.ImagePositionPatient
+    place.ImagePositionPatient = [x, y, z + away_mm]
+    ds.save_as(tmp_path / "study" / "SEG")
+    with pytest.raises(UserError, match="must lie on its study's grid") as caught:
+        read_study([tmp_path / "study"])
+    assert shown in caught.value.value
+
+
 def test_a_lone_dicom_slice_is_as_thick_as_it_says(tmp_path):
     write_series(tmp_path / "study", VOXELS[:1])
     assert read_study([tmp_path / "study"]).spacing_mm == (3.0, 0.5, 0.75)

@@ -1,5 +1,6 @@
 """Masks in DICOM on the grid of their images: segmentations (SEG), and outlines of radiotherapy (RTSTRUCT)."""
 
+import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glioflow.data.formats.dicom_pixels import check_pixels
+from glioflow.data.formats.nifti_header import MAX_VOXELS
 from glioflow.data.formats.record import reason
 from glioflow.data.formats.volume import Volume, same_grid
-from glioflow.errors import UserError
+from glioflow.errors import TooLarge, UserError
 
 OUTLINES = "RTSTRUCT"
 # The axes of DICOM point to left and posterior, those of NIfTI and ours to right and anterior.
@@ -128,16 +130,25 @@ def read_segmentation(path: Path, image: Volume, load: Callable[[Path], Any]) ->
     file_shape = image.grid.to_file(image.data).shape
     dataset = load(path)
     check_pixels(dataset, path)
+    rule = "a DICOM segmentation must lie on its study's grid"
     try:
-        volume = highdicom.seg.Segmentation.from_dataset(dataset, copy=False).get_volume(
-            combine_segments=True, skip_overlap_checks=True
-        )
+        segmentation = highdicom.seg.Segmentation.from_dataset(dataset, copy=False)
+        geometry = segmentation.get_volume_geometry()
+        # The library fills the slices between two frames, however far apart they are.
+        if geometry is not None and math.prod(geometry.spatial_shape) > MAX_VOXELS:
+            raise TooLarge(rule, f"frames in a stack of {' x '.join(map(str, geometry.spatial_shape))}", file=path)
+        volume = segmentation.get_volume(combine_segments=True, skip_overlap_checks=True)
         target = highdicom.VolumeGeometry(LPS_TO_RAS @ image.grid.affine, file_shape, "PATIENT")
         matched = volume.match_geometry(target, tol=_HEADER_ROUNDING)
+    except UserError:
+        raise
     except Exception as error:
-        raise UserError("a DICOM segmentation must lie on its study's grid", reason(error), file=path) from error
+        raise UserError(rule, reason(error), file=path) from error
+    if outside := np.count_nonzero(volume.array) - np.count_nonzero(matched.array):
+        hint = "give the whole series that was segmented"
+        raise UserError(rule, f"{outside} voxels outside of it", file=path, hint=hint)
     grid = replace(image.grid, affine=LPS_TO_RAS @ np.asarray(matched.affine, np.float64))
     mask = Volume(grid.from_file(np.asarray(matched.array)), grid, image.spacing_mm)
     if not same_grid(mask, image):
-        raise UserError("a DICOM segmentation must lie on its study's grid", file=path)
+        raise UserError(rule, file=path)
     return np.ascontiguousarray(mask.data, np.uint8)
