@@ -27,7 +27,8 @@ LOGGER = "glioflow.serving"
 PROBES = ("/healthz", "/readyz")
 OPEN = (*PROBES, "/docs", "/openapi.json", "/page")
 DOCS_FILES = "/docs/files"
-ID = re.compile(r"^[0-9a-f-]{8,64}$")  # a caller's id could name a patient: only hexadecimal ones are accepted
+# A caller's id could name a patient: only hexadecimal ones are accepted, and none that is a number or a date.
+ID = re.compile(r"^(?=.*[a-f])[0-9a-f-]{8,64}$")
 OVERHEAD = 1 << 20  # bytes of a multipart body besides its files
 
 
