@@ -218,3 +218,11 @@ def test_fewer_folds_than_asked_for_are_told(make_table):
     table["os_event"] = 1.0
     found = evaluate_stage(table, SurvivalSettings(task="overall_survival", **(QUICK | {"folds": 5})))
     assert not any("in place of" in warning for warning in found.warnings)
+
+
+@pytest.mark.parametrize(("value", "words"), [(np.nan, "missing"), (0.5, "the same")])
+def test_an_input_that_tells_no_patient_from_another_is_named(make_table, value, words):
+    chosen = SurvivalSettings(task="death01", shape_features=("bevr",), clinical=("age_years",), **QUICK)
+    named = f"the input bevr is {words} for all 40 patients"
+    assert named in evaluate_stage(make_table(40).assign(bevr=value), chosen).warnings
+    assert not any("for all" in warning for warning in evaluate_stage(make_table(40), chosen).warnings)

@@ -72,7 +72,7 @@ def evaluate_stage(table: "pd.DataFrame", settings: SurvivalSettings) -> Surviva
         p_value=_permutation_test(rows, outcome, learners["model"], settings),
         risk_groups=compare_risk_groups(outcome, risk) if outcome.family == "time" else None,
         out_of_fold=dict(zip(map(str, rows.index), risk.tolist(), strict=True)),
-        warnings=_warnings(outcome, settings, beats, differences),
+        warnings=[*_without_values(rows, settings), *_warnings(outcome, settings, beats, differences)],
     )
 
 
@@ -199,6 +199,16 @@ def _fewest(outcome: Outcome) -> int:
     """Events, or of `death01` the patients of the rarer kind."""
     events = int(outcome.event.sum())
     return min(events, len(outcome.event) - events) if outcome.family == "binary" else events
+
+
+def _without_values(rows: "pd.DataFrame", settings: SurvivalSettings) -> list[str]:
+    """Warn of inputs that tell no patient from another, such as a feature that is undefined for all."""
+    known = {name: rows[name].nunique() for name in (*settings.shape_features, *settings.clinical)}
+    return [
+        f"the input {name} is {'the same' if values else 'missing'} for all {len(rows)} patients"
+        for name, values in known.items()
+        if values < 2
+    ]
 
 
 def _warnings(outcome: Outcome, settings: SurvivalSettings, beats: bool, differences: dict[str, Interval]) -> list[str]:
