@@ -194,6 +194,16 @@ def test_check_names_the_cases_of_one_person_until_the_cohort_says_otherwise(tmp
 
 
 @pytest.mark.parametrize("declared", [False, True])
+def test_check_names_persons_who_may_be_scans_of_one_until_the_cohort_says_otherwise(tmp_path, declared):
+    for name in ("P1/scan1", "P1/scan2", "P2/scan1", "P3_MR1", "P3_MR2", "P4_visit1", "P4_visit2", "glioma_001"):
+        image(tmp_path / name / "flair.nii.gz")
+    (tmp_path / "cohort.yaml").write_text("each_case_is_a_person: true\n" if declared else "")
+    shown = [remark for remark in check(tmp_path).remarks if "of different persons" in remark]
+    words = "cases of different persons: P1_scan1, P1_scan2; P3_MR1, P3_MR2; if they are scans of one person, list"
+    assert [remark[: len(words)] for remark in shown] == ([] if declared else [words])
+
+
+@pytest.mark.parametrize("declared", [False, True])
 def test_check_names_studies_of_one_patient_id(tmp_path, declared):
     for study in ("1.2.3", "1.2.4"):
         write_series(tmp_path / study, np.full((3, 6, 8), 7, np.uint16), study=study, patient="ANON")

@@ -1,5 +1,6 @@
 """Remarks on a whole cohort: its layout, cases that share a patient, and files that were left out."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from glioflow.quantities import count
 # Names shown in one remark.
 SHOWN = 8
 
+
+# Ends of names that may number the scans of one person, or persons.
+_SCAN = re.compile(r"(?P<owner>.*\d.*)[_-](?:scan|exam(?:ination)?|study|mri?|[mtv])[_ -]?\d{1,3}", re.IGNORECASE)
 
 # Formats in which the name of a case may identify its person, and what to do if it does not.
 _HOW_TO_SEPARATE = dict.fromkeys(("lgg", "nifti", "dicom"), f"write `each_case_is_a_person: true` into {DECLARED}")
@@ -36,6 +40,24 @@ def _of_one_person(cohort: Cohort) -> list[str]:
     return [f"cases of one person: {shown}{more}; if they are not, {_HOW_TO_SEPARATE[cohort.format]}"]
 
 
+def _of_several_persons(cohort: Cohort) -> list[str]:
+    """Report which cases belong to different persons although their names may be those of one person's scans."""
+    cases: dict[str, list[str]] = {}
+    for case in cohort.cases if cohort.format in _HOW_TO_SEPARATE else ():
+        folders = [*case.files[0].parents[1::-1]] if case.files else []
+        inside = "_".join(folder.name for folder in folders if cohort.path in folder.parents)
+        named = _SCAN.fullmatch(case.id) or _SCAN.fullmatch(inside)  # `P1_scan1`, or the case `scan1` in `P1`
+        if named is not None and case.patient == case.id:
+            cases.setdefault(named["owner"], []).append(named[0])
+    several = [ids for ids in cases.values() if len(ids) > 1]
+    if not several or cohort.roles.each_case_is_a_person:
+        return []
+    shown = "; ".join(", ".join(ids[:SHOWN]) for ids in several[:SHOWN])
+    more = f"; and {len(several) - SHOWN} more" if len(several) > SHOWN else ""
+    how = "list the cases in a csv that names the patient of each"
+    return [f"cases of different persons: {shown}{more}; if they are scans of one person, {how}"]
+
+
 def _left_out(path: Path) -> list[str]:
     """Report, once, what is not read: files of other programs, archives, and links to nothing or in a circle."""
     return [
@@ -54,4 +76,5 @@ def _assumed(notes: Sequence[tuple[str, ...]]) -> list[str]:
 
 def remarks_on(cohort: Cohort, path: Path, notes: Sequence[tuple[str, ...]] = ()) -> tuple[str, ...]:
     """Return what applies to the cohort in `path`, a sentence each; `notes` are those of each case's reader."""
-    return (*_recognized(cohort), *_of_one_person(cohort), *cohort.notes, *_assumed(notes), *_left_out(path))
+    persons = (*_of_one_person(cohort), *_of_several_persons(cohort))
+    return (*_recognized(cohort), *persons, *cohort.notes, *_assumed(notes), *_left_out(path))
