@@ -62,6 +62,14 @@ def test_a_moved_home_has_all_it_had(run_id, home, monkeypatch, capsys, name):
     assert err.count(f"the home was at {home} and is at {moved}") == 1
 
 
+def test_the_former_place_of_a_home_is_named_as_its_user_knows_it(run_id, home, monkeypatch, capsys):
+    for name in ("with a space", "umlaut-ä", "100 %"):
+        before, home = home, home.rename(home.parent / name)
+        monkeypatch.setenv("GLIOFLOW_HOME", str(home))
+        has_everything(run_id)
+        assert f"the home was at {before} and is at {home}" in capsys.readouterr().err
+
+
 def test_a_copy_of_a_home_keeps_its_files_to_itself(run_id, home, monkeypatch):
     copy = Path(shutil.copytree(home, home.parent / "copy"))
     monkeypatch.setenv("GLIOFLOW_HOME", str(copy))

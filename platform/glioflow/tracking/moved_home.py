@@ -36,9 +36,7 @@ def mend_addresses() -> None:
                         f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",
                         (home().as_uri(), len(before) + 1, len(below) + len(before), f"{before}{below}"),
                     )
-            tell(
-                f"the home was at {before.removeprefix('file://')} and is at {home()}: its artifacts are found here now"
-            )
+            tell(f"the home was at {_path_of(before)} and is at {home()}: its artifacts are found here now")
 
 
 def _former_homes(experiments: list[tuple[str, str | None]]) -> set[str]:
@@ -57,6 +55,10 @@ def _former_homes(experiments: list[tuple[str, str | None]]) -> set[str]:
 def _is_here(address: str) -> bool:
     """Return whether an address is another path to this home, such as a link, where its artifacts are still found."""
     try:
-        return Path(unquote(address.removeprefix("file://"))).samefile(home())
+        return _path_of(address).samefile(home())
     except OSError:
         return False
+
+
+def _path_of(address: str) -> Path:
+    return Path(unquote(address.removeprefix("file://")))
