@@ -11,7 +11,7 @@ import tifffile
 
 from data.dicom_series import write_series
 from glioflow.errors import TooLarge, UserError
-from glioflow.serving.http.uploads import read_labeled, read_uploads, save_uploads
+from glioflow.serving.http.uploads import read_labeled, read_uploads, save_study, save_uploads
 from glioflow.serving.settings import Limits
 
 SMALL = Limits(upload_bytes=1 << 20, unpacked_bytes=1 << 20, files=10)
@@ -212,7 +212,7 @@ def test_no_file_at_all_is_refused(tmp_path):
 
 
 def as_labeled(uploads, folder, limits):
-    return read_labeled(uploads, folder, limits, labels=(0, 1))
+    return read_labeled(save_study(uploads, folder, limits)[0], folder, limits, labels=(0, 1))
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,11 @@ class ServeSettings(BaseModel):
     feedback_per_day: int = Field(default=100, ge=0)
     watch_s: float = Field(default=3, gt=0)
 
+    @property
+    def values_in_gateway(self) -> int:
+        """Most image values of all studies that one gateway holds at once; a larger study is held alone."""
+        return _STUDIES * self.limits.values // self.max_gateways
+
 
 def check_names(names: Iterable[str]) -> tuple[str, ...]:
     """Return the names of `--allow-host` in lower case, as browsers send them.

@@ -18,6 +18,8 @@ from glioflow.errors import UserError, causes_of
 _SEGMENTATIONS = (b"1.2.840.10008.5.1.4.1.1.66.4", b"1.2.840.10008.5.1.4.1.1.66.7")
 
 
+# The beginnings of the transfer syntaxes of compressed pixels.
+_COMPRESSED = (b"1.2.840.10008.1.2.4.", b"1.2.840.10008.1.2.5")
 _DIRECTORY = b"1.2.840.10008.1.3.10"
 _CLASS = b"\x02\x00\x02\x00UI"  # the tag of MediaStorageSOPClassUID, and its type
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
@@ -88,6 +90,13 @@ def lacks_preamble(path: Path) -> bool:
     # The group of file meta information or of identification, a low element, and a short length or a type of value.
     is_short = head[4:6].isalpha() or int.from_bytes(head[4:8], "little") < 256
     return len(head) == 8 and head[:2] in (b"\x02\0", b"\x08\0") and head[2] <= 0x18 and head[3] == 0 and is_short
+
+
+def is_compressed(path: Path) -> bool:
+    """Return whether the pixels of a DICOM file are compressed, by its first bytes."""
+    with path.open("rb") as file:
+        head = file.read(1024)
+    return any(syntax in head for syntax in _COMPRESSED)
 
 
 def is_segmentation(path: Path) -> bool:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from pathlib import Path
+from functools import partial
 from typing import Annotated
 
 from fastapi import FastAPI, File, Form, Request, UploadFile
@@ -12,16 +12,17 @@ from fastapi.responses import JSONResponse
 from glioflow.bundle.answer import ModelCard
 from glioflow.bundle.encoded_mask import encode_mask, legend_of_target
 from glioflow.bundle.study_checks import with_channels
-from glioflow.cluster.scratch import study_folder
+from glioflow.data.case import Case
 from glioflow.data.targets import TargetSettings
 from glioflow.serving.http.feedback import Correction, Feedback, TakesNone
+from glioflow.serving.http.opened_studies import OpenedStudies
 from glioflow.serving.http.study_routes import drawn_on
-from glioflow.serving.http.uploads import read_labeled, read_uploads
-from glioflow.serving.settings import TOKEN, Limits
+from glioflow.serving.http.uploads import read_labeled, read_saved
+from glioflow.serving.settings import TOKEN
 
 
 def add_feedback(
-    api: FastAPI, card_of_model: Callable[[], Awaitable[ModelCard]], limits: Limits, feedback: Feedback | None
+    api: FastAPI, card_of_model: Callable[[], Awaitable[ModelCard]], studies: OpenedStudies, feedback: Feedback | None
 ) -> None:
     """Add the route; it refuses corrections without `feedback`, or if the endpoint has no token."""
 
@@ -47,18 +48,17 @@ def add_feedback(
         if feedback is None:
             rule = "feedback needs an endpoint that was started with a token"
             raise TakesNone(rule, hint=f"start it with --token, or with {TOKEN}")
-        with study_folder() as folder:
-            uploads = [(file.filename or "", file.file) for file in files]
-            card = await card_of_model()
-            target = TargetSettings.model_validate(card["target"])
-            origin = card["origin"]
-            tissues = {int(value): name for value, name in origin.get("labels", {}).items()}
-            legend = legend_of_target(target, origin["cohort_format"], tissues)
-            if mask is None:
-                case = await asyncio.to_thread(read_labeled, uploads, Path(folder), limits, legend.names)
-            else:
-                case = await asyncio.to_thread(read_uploads, uploads, Path(folder), limits, channels=channel or ())
-                case = replace(case, mask=drawn_on(case, mask, limits))
+        card = await card_of_model()
+        target = TargetSettings.model_validate(card["target"])
+        origin = card["origin"]
+        tissues = {int(value): name for value, name in origin.get("labels", {}).items()}
+        legend = legend_of_target(target, origin["cohort_format"], tissues)
+        read: Callable[..., Case] = partial(read_labeled, labels=legend.names)
+        if mask is not None:
+            read = partial(read_saved, channels=channel or ())
+        async with studies.opened(files, partial(read, limits=studies.limits)) as case:
+            if mask is not None:
+                case = replace(case, mask=drawn_on(case, mask, studies.limits))
             # Under the model's names, since a training takes no others.
             channels = tuple(card["input"]["channels"])
             case = await asyncio.to_thread(with_channels, case, channels, origin["cohort_format"])

@@ -10,8 +10,7 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import IO
 
@@ -20,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from glioflow.cluster import silence
 from glioflow.serving.http.request_guard import ID, OVERHEAD, answer_error
+from glioflow.serving.http.room import Room
 from glioflow.serving.settings import APP, Limits
 
 LIMITS = "GLIOFLOW_SERVE_LIMITS"  # JSON, for the proxies of a cluster that starts with this environment
@@ -57,7 +57,8 @@ class FrontDoor:
     def __init__(self, app: ASGIApp, limits: Limits) -> None:
         """Guard `app`."""
         self.app, self.limits, self.pending = app, limits, 0
-        self._room = _Room(limits.passed_bytes)
+        # Serve's proxy and gateway read a whole body at once.
+        self._room = Room(limits.passed_bytes)
         self._routes: Mapping[str, str] = {}
         self._asked = float("-inf")
 
@@ -174,27 +175,6 @@ def in_json(send: Send) -> Send:
 def _is_harmless(name: bytes, value: bytes) -> bool:
     key = name.lower().replace(b"_", b"-")
     return key not in _TAKEN_OFF and not (key == _ID_HEADER and not ID.match(value.decode("latin-1")))
-
-
-class _Room:
-    """Limit of bytes that Serve holds in memory, since its proxy and gateway read a whole body at once."""
-
-    def __init__(self, size: int) -> None:
-        self._size, self._used = size, 0
-        self._changed = asyncio.Condition()
-
-    @asynccontextmanager
-    async def taken(self, size: int) -> AsyncIterator[None]:
-        """Reserve bytes for a block, once available; a request above the limit waits until it is alone."""
-        async with self._changed:
-            await self._changed.wait_for(lambda: not size or not self._used or self._used + size <= self._size)
-            self._used += size
-        try:
-            yield
-        finally:
-            async with self._changed:
-                self._used -= size
-                self._changed.notify_all()
 
 
 class _Body:

@@ -5,7 +5,6 @@ import json
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Any, Protocol
 
 from fastapi import FastAPI, File, Form, Query, Request, UploadFile
@@ -17,7 +16,6 @@ from pydantic import BaseModel
 from glioflow.bundle.answer import AnswerJson, ModelCard, encode_probability
 from glioflow.bundle.encoded_mask import MaskFormat, encode_mask
 from glioflow.bundle.prediction import NOT_FOR_CLINICAL_USE
-from glioflow.cluster.scratch import study_folder
 from glioflow.data.case import Case
 from glioflow.errors import TooLarge, UserError
 from glioflow.json_values import JsonObject
@@ -28,10 +26,11 @@ from glioflow.serving.http.answers import check_format
 from glioflow.serving.http.feedback import Feedback
 from glioflow.serving.http.feedback_routes import add_feedback
 from glioflow.serving.http.metrics import Metrics
+from glioflow.serving.http.opened_studies import OpenedStudies
 from glioflow.serving.http.refusals import Busy, answer_refusals
 from glioflow.serving.http.request_guard import DOCS_FILES, Guard
 from glioflow.serving.http.study_routes import add_study_routes
-from glioflow.serving.http.uploads import read_uploads
+from glioflow.serving.http.uploads import read_saved
 from glioflow.serving.settings import Limits, ServeSettings
 from glioflow.version import __version__
 
@@ -110,11 +109,12 @@ def make_api(model: Model, settings: ServeSettings, metrics: Metrics, *, feedbac
     )
     api.router.route_class = _route_with(settings.limits)
     answer_refusals(api)
-    _add_predict(api, model, settings, metrics)
+    studies = OpenedStudies(settings)
+    _add_predict(api, model, settings, metrics, studies)
     taking = feedback if settings.token_sha256 is not None else None
     _add_facts(api, model, metrics, takes_feedback=taking is not None)
-    add_study_routes(api, settings.limits)
-    add_feedback(api, partial(_card_in_time, model), settings.limits, taking)
+    add_study_routes(api, studies)
+    add_feedback(api, partial(_card_in_time, model), studies, taking)
     add_page(api)
     api.add_middleware(Guard, settings=settings, metrics=metrics)
     return api
@@ -163,7 +163,7 @@ def _route_with(limits: Limits) -> type[APIRoute]:
     return FormRoute
 
 
-def _add_predict(api: FastAPI, model: Model, settings: ServeSettings, metrics: Metrics) -> None:
+def _add_predict(api: FastAPI, model: Model, settings: ServeSettings, metrics: Metrics, studies: OpenedStudies) -> None:
     @api.post("/v1/predict")
     async def predict(
         request: Request,
@@ -187,9 +187,8 @@ def _add_predict(api: FastAPI, model: Model, settings: ServeSettings, metrics: M
         values = _json_object("clinical", clinical)
         wanted: dict[str, Any] = {"version": version, "probability": probability} if version or probability else {}
         began = time.perf_counter()
-        with study_folder() as folder:
-            uploads = [(file.filename or "", file.file) for file in files]
-            case = await asyncio.to_thread(read_uploads, uploads, Path(folder), settings.limits, channels=channel or ())
+        read_study = partial(read_saved, limits=settings.limits, channels=channel or ())
+        async with studies.opened(files, read_study) as case:
             format = check_format(mask, case)
             read = time.perf_counter()
             with metrics.in_flight.labels(metrics.gateway).track_inprogress():

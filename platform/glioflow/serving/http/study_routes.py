@@ -10,6 +10,8 @@ import json
 import math
 import re
 import struct
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,7 +23,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from glioflow.bundle.answer import FeaturesJson, locate_features
 from glioflow.bundle.encoded_mask import encode_file, encode_runs
-from glioflow.cluster.scratch import study_folder
 from glioflow.data.case import Case, Grid
 from glioflow.data.formats.writing import ENDINGS, native_format
 from glioflow.data.preprocessing.brain_mask import locate_brain
@@ -30,7 +31,8 @@ from glioflow.errors import TooLarge, UserError
 from glioflow.features import measure_mask
 from glioflow.json_values import JsonObject
 from glioflow.serving.http.answers import check_format
-from glioflow.serving.http.uploads import read_labeled, read_uploads
+from glioflow.serving.http.opened_studies import OpenedStudies
+from glioflow.serving.http.uploads import read_labeled, read_saved
 from glioflow.serving.settings import Limits
 
 MAX_IMAGE_BYTES = 512 << 20
@@ -55,8 +57,9 @@ class DrawnMask(Runs):
     brain: list[int] | None = None
 
 
-def add_study_routes(api: FastAPI, limits: Limits) -> None:
+def add_study_routes(api: FastAPI, studies: OpenedStudies) -> None:
     """Add the routes to an application."""
+    limits = studies.limits
 
     @api.post("/v1/study", response_class=Response, responses={200: {"content": {"application/octet-stream": {}}}})
     async def read(
@@ -68,9 +71,7 @@ def add_study_routes(api: FastAPI, limits: Limits) -> None:
 
         The channels are C-ordered (S, H, W) arrays of the header's `dtype`, little-endian, one after the other.
         """
-        uploads = [(file.filename or "", file.file) for file in files]
-        with study_folder() as folder:
-            case = await asyncio.to_thread(_read, uploads, Path(folder), limits, channel or [])
+        async with studies.opened(files, partial(_read, limits=limits, channels=channel or [])) as case:
             content = await asyncio.to_thread(encode_study, case, image=image)
         return Response(content, media_type="application/octet-stream")
 
@@ -92,9 +93,7 @@ def add_study_routes(api: FastAPI, limits: Limits) -> None:
         ] = None,
     ) -> Response:
         """Return a drawn mask as a file in the geometry of its study."""
-        uploads = [(file.filename or "", file.file) for file in files]
-        with study_folder() as folder:
-            case = await asyncio.to_thread(read_uploads, uploads, Path(folder), limits, channels=channel or [])
+        async with studies.opened(files, partial(read_saved, limits=limits, channels=channel or [])) as case:
             kind = check_format(format or native_format(case), case)
             if kind not in ENDINGS:
                 raise UserError("format must be one for mask files", kind, list(ENDINGS))
@@ -179,10 +178,10 @@ def encode_study(case: Case, *, image: bool) -> bytes:
     return b"".join([struct.pack("<I", len(text)), text, *(plane.tobytes() for plane in planes)])
 
 
-def _read(uploads: Any, folder: Path, limits: Limits, channels: list[str]) -> Case:
+def _read(files: Sequence[Path], folder: Path, limits: Limits, channels: list[str]) -> Case:
     if channels:
-        return read_uploads(uploads, folder, limits, channels=channels)
-    return read_labeled(uploads, folder, limits, _MANY_LABELS)
+        return read_saved(files, folder, limits, channels=channels)
+    return read_labeled(files, folder, limits, _MANY_LABELS)
 
 
 def _stored_as(dtype: "np.dtype[Any]") -> "np.dtype[Any]":

@@ -8,6 +8,8 @@ from typing import BinaryIO
 
 from glioflow.data.case import Case
 from glioflow.data.channel_choice import parse_choices
+from glioflow.data.formats.dicom_files import is_compressed, is_dicom, load
+from glioflow.data.formats.dicom_headers import count_voxels
 from glioflow.data.formats.figshare import is_slice as is_matlab
 from glioflow.data.formats.file_roles import guess_role, is_mask_name
 from glioflow.data.formats.itk import count_values, is_itk
@@ -44,11 +46,29 @@ def read_uploads(
         TooLarge: If a limit is exceeded; sizes in headers are checked before decoding.
         UserError: If they are not a readable study.
     """
+    files, _ = save_study(uploads, folder, limits)
+    return read_saved(files, folder, limits, with_masks=with_masks, channels=channels)
+
+
+def save_study(uploads: Sequence[tuple[str, BinaryIO]], folder: Path, limits: Limits) -> tuple[list[Path], int]:
+    """Write uploads into `folder`; return the files, and about how many values they hold once they are decoded.
+
+    Raises:
+        UserError: As `read_uploads`.
+    """
     try:
         files = save_uploads(uploads, folder, limits)
-        _check_images(files)
+        _check_kinds(files)
+        return files, min(limits.values, sum(map(_held, files)))
     except Exception as error:
         raise _shown_error(error, folder) from None
+
+
+def read_saved(
+    files: Sequence[Path], folder: Path, limits: Limits, *, with_masks: bool = False, channels: Iterable[str] = ()
+) -> Case:
+    """Read the files of `save_study` as one study; see `read_uploads`."""
+    _check_images(files)
     return _read(files, folder, limits, channels, masks=with_masks)
 
 
@@ -67,19 +87,12 @@ def _read(
         raise _shown_error(error, folder) from None
 
 
-def read_labeled(
-    uploads: Sequence[tuple[str, BinaryIO]], folder: Path, limits: Limits, labels: Collection[int]
-) -> Case:
-    """Write uploads into `folder` and read them as one study with its mask, which may hold these labels.
+def read_labeled(files: Sequence[Path], folder: Path, limits: Limits, labels: Collection[int]) -> Case:
+    """Read the files of `save_study` as one study with its mask, which may hold these labels.
 
     Raises:
         UserError: As `read_uploads`, or if the mask of volumes has another grid, or there are several.
     """
-    try:
-        files = save_uploads(uploads, folder, limits)
-        _check_kinds(files)
-    except Exception as error:
-        raise _shown_error(error, folder) from None
     volumes = [file for file in files if is_volume(file.name)]
     masks = [file for file in volumes if guess_role(file, folder) == "mask"]
     if not masks:
@@ -99,7 +112,7 @@ def read_labeled(
 def list_uploads(uploads: Sequence[tuple[str, BinaryIO]], folder: Path, limits: Limits) -> str:
     """Write uploads into `folder`, and return their name as one study; raises as `read_uploads`."""
     try:
-        files = save_uploads(uploads, folder, limits)
+        files, _ = save_study(uploads, folder, limits)
         _check_images(files)
         return open_study(files, masks=False).cases[0].id
     except Exception as error:
@@ -112,7 +125,6 @@ def _check_kinds(files: Sequence[Path]) -> None:
 
 
 def _check_images(files: Sequence[Path]) -> None:
-    _check_kinds(files)
     if files and all(is_mask_name(file.name) for file in files):
         raise _only_masks(files)
 
@@ -182,3 +194,15 @@ def _stated(file: Path) -> tuple[int, int]:
     except (UserError, OSError, EOFError, zlib.error):  # the readers report it
         return 0, 0
     return 0, 0
+
+
+def _held(file: Path) -> int:
+    """Return about how many values a file holds; those of uncompressed DICOM have two bytes."""
+    if is_slice(file.name) or is_volume(file.name) or not is_dicom(file):
+        return _stated(file)[0]
+    if not is_compressed(file):
+        return file.stat().st_size // 2
+    try:
+        return count_voxels(load(file, pixels=False), file)
+    except UserError:  # the reader reports it
+        return 0

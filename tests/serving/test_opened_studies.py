@@ -1,0 +1,79 @@
+"""How much a gateway holds at once: what counts is what files become, however small they were sent."""
+
+import asyncio
+import gzip
+import io
+from functools import partial
+
+import nibabel
+import numpy as np
+import pydicom
+import pytest
+from fastapi import UploadFile
+from PIL import Image
+from pydicom.encaps import encapsulate
+from pydicom.uid import JPEG2000Lossless
+
+from data.dicom_series import write_series
+from glioflow.serving.http.opened_studies import OpenedStudies
+from glioflow.serving.http.refusals import Busy
+from glioflow.serving.http.uploads import read_saved, save_study
+from glioflow.serving.settings import Limits, ServeSettings
+
+SIDE = 16
+VALUES = SIDE**3
+NOISE = np.random.default_rng(0).integers(0, 900, (SIDE,) * 3).astype(np.int16)
+VOLUME = gzip.compress(nibabel.Nifti1Image(NOISE, np.eye(4)).to_bytes())
+
+
+def test_four_of_the_largest_studies_are_held_at_once_the_next_waits_and_one_more_is_refused():
+    held = [0]
+
+    async def ask(studies, go):
+        file = UploadFile(io.BytesIO(VOLUME), filename="p_flair.nii.gz")
+        async with studies.opened([file], partial(read_saved, limits=studies.limits)) as case:
+            held.append(held[-1] + 1)
+            await go.wait()
+            held.append(held[-1] - 1)
+            return case.image.size
+
+    async def run():
+        studies, go = OpenedStudies(ServeSettings(limits=Limits(values=VALUES, queued=1))), asyncio.Event()
+        asked = [asyncio.create_task(ask(studies, go)) for _ in range(6)]
+        (refused,), others = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+        assert isinstance(refused.exception(), Busy)
+        go.set()
+        assert await asyncio.gather(*others) == [VALUES] * 5
+
+    asyncio.run(asyncio.wait_for(run(), 60))
+    assert max(held) <= 4
+
+
+def test_a_study_that_cannot_be_read_leaves_its_room_to_others():
+    async def run():
+        studies = OpenedStudies(ServeSettings(limits=Limits(values=VALUES)))
+        for _ in range(5):
+            broken = [UploadFile(io.BytesIO(VOLUME[:-20]), filename="p_flair.nii.gz")]
+            with pytest.raises(ValueError, match="cannot be read"):
+                async with studies.opened(broken, partial(read_saved, limits=studies.limits)):
+                    pass
+        assert studies._room._used == 0
+
+    asyncio.run(asyncio.wait_for(run(), 60))
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_dicom_counts_by_its_header_where_its_pixels_are_compressed(tmp_path, compressed):
+    series = write_series(tmp_path / "series", np.zeros((3, 256, 256), np.uint16))
+    for path in series.iterdir() if compressed else ():
+        ds, stream = pydicom.dcmread(path), io.BytesIO()
+        Image.fromarray(ds.pixel_array).save(stream, "JPEG2000", no_jp2=True, irreversible=False)
+        ds.PixelData = encapsulate([stream.getvalue()])
+        ds["PixelData"].is_undefined_length = True
+        ds.file_meta.TransferSyntaxUID = JPEG2000Lossless
+        ds.save_as(path, enforce_file_format=True)
+        assert path.stat().st_size < 5000
+    (tmp_path / "study").mkdir()
+    uploads = [(path.name, path.open("rb")) for path in series.iterdir()]
+    _, values = save_study(uploads, tmp_path / "study", Limits())
+    assert values == pytest.approx(3 * 256 * 256, rel=0.02)
