@@ -258,6 +258,16 @@ def test_an_impossible_drawing_is_a_rule(api, body, rule):
     assert rule in answer.json()["error"]["rule"]
 
 
+def test_a_drawing_in_json_is_taken_up_to_the_limit_of_all_text(api, monkeypatch):
+    monkeypatch.setattr(routes, "_MAX_TEXT_BYTES", 1000)
+    drawn = {"shape": [2, 3, 4], "data": {"1": [0, 3]}}
+    assert api.post("/v1/features", json=drawn).status_code == 200
+    for content in (json.dumps({**drawn, "note": "x" * 1000}), "[" + "[]," * 400):
+        answer = api.post("/v1/features", content=content, headers={"content-type": "application/json"})
+        assert answer.status_code == 413
+        assert "JSON must have at most 1000 bytes" in answer.json()["error"]["rule"]
+
+
 def test_a_drawing_is_saved_in_the_studys_own_format(api, files, case):
     drawn = json.dumps(drawing_of(api.post("/v1/predict", files=files).json()))
     answer = api.post("/v1/mask", files=files, data={"mask": drawn})

@@ -147,6 +147,12 @@ def _route_with(limits: Limits) -> type[APIRoute]:
     """Return a route class that accepts as many files as a study may have, of which the framework accepts 1000."""
 
     class FormRequest(Request):
+        async def body(self) -> bytes:
+            content = await super().body()
+            if len(content) > _MAX_TEXT_BYTES:  # JSON becomes objects of twenty times its size
+                raise TooLarge(f"a request of JSON must have at most {_MAX_TEXT_BYTES} bytes", len(content))
+            return content
+
         def form(self, **_: Any) -> Any:
             most_text: Any = _MostText(_MAX_TEXT_BYTES)
             return super().form(max_files=_MostFiles(limits.files), max_fields=_MAX_FIELDS, max_part_size=most_text)
