@@ -17,6 +17,7 @@ from pydicom.uid import JPEG2000Lossless
 from data.dicom_series import write_series
 from glioflow.serving.http.opened_studies import OpenedStudies
 from glioflow.serving.http.refusals import Busy
+from glioflow.serving.http.room import Room
 from glioflow.serving.http.uploads import read_saved, save_study
 from glioflow.serving.settings import Limits, ServeSettings
 
@@ -47,6 +48,34 @@ def test_four_of_the_largest_studies_are_held_at_once_the_next_waits_and_one_mor
 
     asyncio.run(asyncio.wait_for(run(), 60))
     assert max(held) <= 4
+
+
+def test_a_large_one_gets_its_turn_before_small_ones_that_came_later_and_who_leaves_holds_up_nobody():
+    order = []
+
+    async def ask(room, name, size, go):
+        async with room.taken(size):
+            order.append(name)
+            await go.wait()
+
+    async def run():
+        room, first, rest = Room(10), asyncio.Event(), asyncio.Event()
+        rest.set()
+        holder = asyncio.create_task(ask(room, "first", 6, first))
+        await asyncio.sleep(0)
+        others = [asyncio.create_task(ask(room, *each, rest)) for each in (("leaves", 9), ("large", 12), ("small", 1))]
+        while room.waiting < 3:
+            await asyncio.sleep(0)
+        others[0].cancel()
+        await asyncio.wait([others[0]])
+        assert order == ["first"]
+        await ask(room, "nothing", 0, rest)
+        first.set()
+        await asyncio.gather(holder, *others[1:])
+        assert (room.waiting, room._used) == (0, 0)
+
+    asyncio.run(asyncio.wait_for(run(), 20))
+    assert order == ["first", "nothing", "large", "small"]
 
 
 def test_a_study_that_cannot_be_read_leaves_its_room_to_others():
