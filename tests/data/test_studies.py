@@ -7,7 +7,7 @@ from dicom_series import CORONAL, write_series
 from PIL import Image
 
 from glioflow.data.formats.detect import open_cohort
-from glioflow.data.formats.study import read_study
+from glioflow.data.formats.study import open_source, read_study
 from glioflow.data.formats.writing import encode_nifti, native_format, write_mask
 from glioflow.errors import UserError
 
@@ -363,6 +363,20 @@ def test_a_folder_of_files_named_by_sequences_alone_is_one_study(tmp_path):
     folder = write_volumes(tmp_path / "p1", "FLAIR", "T1", "T1_KM", "T2", "seg")
     case = read_study([folder])
     assert (case.id, case.channels, case.mask is not None) == ("p1", ("flair", "t1", "t1_km", "t2"), True)
+
+
+@pytest.mark.parametrize("name", ["p1_{}.nii.gz", "{}.nii.gz"])
+def test_a_folder_for_each_sequence_is_the_study_that_its_files_are(tmp_path, name):
+    for channel in ("T1", "FLAIR"):
+        folder = tmp_path / "DOE" / channel
+        folder.mkdir(parents=True)
+        nibabel.save(nibabel.Nifti1Image(VOXELS.astype(np.int16), np.eye(4)), folder / name.format(channel))
+        (folder / "sidecar.json").write_text("{}")
+    (tmp_path / "DOE" / "README.txt").write_text("x")
+    files = sorted((tmp_path / "DOE").rglob("*.nii.gz"))
+    loose, whole = read_study(files, masks=False), read_study([tmp_path / "DOE"], masks=False)
+    assert (whole.id, whole.channels, whole.files) == (loose.id, ("flair", "t1"), loose.files)
+    assert len(open_source(tmp_path / "DOE", masks=False).cases) == 1
 
 
 def test_files_of_one_folder_are_grouped_by_what_stands_before_their_sequence(tmp_path):

@@ -185,6 +185,8 @@ def channel_name(name: str, case_id: str, folder: str) -> str:
         return "_".join(each for each in pieces if not (_SPACE.match(each) and is_channel_name(each[6:])))
     if name == case_id and (owner := owner_of(name)) is not None and not NUMBERED.match(name):
         return name.removeprefix(owner).strip("_-")
+    if name == folder and is_channel_name(name):  # `T1/T1`
+        return name
     rest = name.removeprefix(case_id)
     return (rest if rest != name else name.removeprefix(folder)).strip(_EDGES) or "image"
 

@@ -93,11 +93,24 @@ def _files_in(folder: Path) -> list[Path]:
 
     Empty for other folders, such as cases of BIDS, stacks of nnU-Net, and those with a `cohort.yaml`.
     """
+    if volumes := _one_a_sequence(folder):
+        return volumes
     inside = sorted(folder.iterdir())
     nested = any(each.is_dir() and not is_junk(each.name) for each in inside)
     if nested or declared_in(folder) or nnunet.has_pictures(folder):
         return []
     return [each for each in inside if each.is_file()]
+
+
+def _one_a_sequence(folder: Path) -> list[Path]:
+    """Return the volumes of a study with a folder for each sequence, as in `T1/p1_T1.nii.gz`; empty for others."""
+    inside = [each for each in sorted(folder.iterdir()) if not is_junk(each.name)]
+    folders = [each for each in inside if each.is_dir()]
+    if not all(is_channel_name(each.name) for each in folders) or any(is_volume(each.name) for each in inside):
+        return []
+    volumes = [[file for file in each.iterdir() if is_volume(file.name) and file.is_file()] for each in folders]
+    one_each = len(folders) > 1 and all(len(files) == 1 for files in volumes)
+    return [file for (file,) in volumes] if one_each and len({file.name for (file,) in volumes}) > 1 else []
 
 
 def _open_as_files(folder: Path, files: Sequence[Path]) -> Cohort:
@@ -149,7 +162,8 @@ def open_source(path: Path, *, masks: bool = True) -> Cohort:
     if not path.exists():
         raise UserError(f"{path} does not exist", path, hint="give the path of a cohort or a study")
     if path.is_dir():
-        return _open_folder(path, masks=masks)
+        volumes = [] if masks else _one_a_sequence(path)
+        return _open_as_files(path, volumes) if volumes else _open_folder(path, masks=masks)
     return open_cohort(path, masks=masks) if listed.detect(path) else open_study([path], masks=masks)
 
 
