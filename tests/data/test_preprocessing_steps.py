@@ -3,9 +3,10 @@ import pytest
 from pydantic import ValidationError
 
 from glioflow.config.experiment import Experiment, override
-from glioflow.data.preprocessing.geometry_steps import CropBox, CropBrain, PadSquare, Resample, SliceRange
+from glioflow.data.case import Case
+from glioflow.data.preprocessing.geometry_steps import CropBox, CropBrain, PadSquare, Resample, ResizePlane, SliceRange
 from glioflow.data.preprocessing.intensity_steps import Clahe, Equalize, Percentile, Sharpen, UnitScale, ZScore
-from glioflow.data.preprocessing.pipeline import Channels, LabelMap, Neighbors, rename_labels
+from glioflow.data.preprocessing.pipeline import Channels, LabelMap, Neighbors, most_values, rename_labels, unprocessed
 from glioflow.data.preprocessing.working_image import Volume
 from glioflow.errors import UserError
 
@@ -164,6 +165,26 @@ def test_label_map_renames_all_at_once():
     assert rename_labels(mask, (step, step)).ravel().tolist() == [0, 1, 2, 3]
     with pytest.raises(ValidationError):
         LabelMap(map={300: 1})
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [ResizePlane(size=64)],
+        [PadSquare(), Neighbors(reach=2)],
+        [ResizePlane(size=64), Resample(spacing_mm=(1, 1, 1)), Channels(keep=("a",))],
+        [Resample(spacing_mm=(0.5, 0.5, 0.5)), ResizePlane(size=8)],
+        [PadSquare(), Resample(spacing_mm=(6, 6, 6)), Sharpen()],
+    ],
+)
+def test_how_large_an_image_becomes_is_known_before_any_step(steps):
+    image = np.zeros((4, 12, 20, 2), np.float32)
+    case = Case("p", "p", image, None, ("a", "b"), (1, 2, 3, 4), (3.0, 2.0, 1.5))
+    sizes, volume = [image.size], unprocessed(case)
+    for step in steps:
+        volume = step.apply(volume)
+        sizes.append(volume.image.size)
+    assert most_values(case, steps) == max(sizes)
 
 
 def test_steps_are_named_in_experiments():

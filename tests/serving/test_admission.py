@@ -11,6 +11,7 @@ from in_process import Here, client, served
 from PIL import Image
 
 from bundles import Bright
+from glioflow.data.case import Case
 from glioflow.serving.engine.admission import Abandoned, Admission, Full
 from glioflow.serving.engine.batching import Batcher
 
@@ -178,6 +179,14 @@ def test_a_study_that_ends_predictors_is_tried_on_one_other_at_most():
     with pytest.raises(Broken):
         asyncio.run(_Remote(SimpleNamespace(predict=Ends())).predict(None, {}))
     assert len(tried) == 2
+
+
+def test_a_study_counts_by_what_its_preprocessing_makes_of_it(tiny):
+    here = Here(served(tiny))  # whose step `resize` makes slices of 32 x 32
+    small, large = (np.zeros((5, side, side, 3), np.uint8) for side in (4, 64))
+    for image, values in ((small, 5 * 32 * 32 * 3), (large, large.size)):
+        case = Case("p", "p", image, None, ("pre", "flair", "post"), (1, 2, 3, 4, 5))
+        assert here.answering.values_of(case) == values
 
 
 def test_what_headers_hold_and_files_are_called_stays_out_of_the_logs_of_libraries(tmp_path):

@@ -106,7 +106,7 @@ class PredictorReplica:
         if self._missing is not None:
             return self._missing
         return await self._admission.run(
-            lambda: self._answering.answer(case, clinical, **wanted), values=case.image.size
+            lambda: self._answering.answer(case, clinical, **wanted), values=self._answering.values_of(case)
         )
 
 

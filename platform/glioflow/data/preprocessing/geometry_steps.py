@@ -13,6 +13,7 @@ from glioflow.data.preprocessing.working_image import StepSettings, Volume, to_l
 from glioflow.errors import UserError
 from glioflow.evaluation.boxes import bounding_box
 
+Spacing = tuple[float, float, float]
 _SpacingMm = Annotated[float, Field(ge=LEAST_SPACING_MM, le=MOST_SPACING_MM)]
 
 
@@ -89,11 +90,13 @@ class Resample(StepSettings):
         """Resample; raises `UserError` if the spacing of the case is unknown."""
         if volume.spacing_mm is None:
             raise UserError("the step 'resample' needs a case whose spacing is known")
-        sizes = [
-            max(1, round(n * have / want))
-            for n, have, want in zip(volume.image.shape[:3], volume.spacing_mm, self.spacing_mm, strict=True)
-        ]
-        return _resize(volume, (sizes[0], sizes[1], sizes[2]))
+        return _resize(volume, resampled(volume.image.shape[:3], volume.spacing_mm, self.spacing_mm))
+
+
+def resampled(shape: tuple[int, ...], have_mm: Spacing, want_mm: Spacing) -> Shape:
+    """Return the shape (S, H, W) of an image once it is resampled to another spacing."""
+    s, h, w = (max(1, round(n * have / want)) for n, have, want in zip(shape, have_mm, want_mm, strict=True))
+    return s, h, w
 
 
 class SliceRange(StepSettings):
@@ -118,8 +121,13 @@ def _resize(volume: Volume, after: Shape) -> Volume:
     moved = volume.move(Resize(before=(s, h, w), after=after))
     if volume.spacing_mm is None:
         return moved
-    a, b, c = (mm * n / m for mm, n, m in zip(volume.spacing_mm, (s, h, w), after, strict=True))
-    return replace(moved, spacing_mm=(a, b, c))
+    return replace(moved, spacing_mm=rescaled(volume.spacing_mm, (s, h, w), after))
+
+
+def rescaled(spacing_mm: Spacing, before: Shape, after: Shape) -> Spacing:
+    """Return the spacing of an image once it is resized from one shape (S, H, W) to another."""
+    s, h, w = (mm * n / m for mm, n, m in zip(spacing_mm, before, after, strict=True))
+    return s, h, w
 
 
 def _crop_plane(volume: Volume, shown: NDArray[np.bool_], margin_px: int) -> Volume:

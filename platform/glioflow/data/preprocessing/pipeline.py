@@ -1,5 +1,6 @@
 """Preprocessing: pure steps from a case to the input of the network, named in an experiment and part of its bundle."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Literal
@@ -10,7 +11,16 @@ from pydantic import Field
 
 from glioflow.data.case import Case
 from glioflow.data.preprocessing.brain_mask import BrainMask
-from glioflow.data.preprocessing.geometry_steps import CropBox, CropBrain, PadSquare, Resample, ResizePlane, SliceRange
+from glioflow.data.preprocessing.geometry_steps import (
+    CropBox,
+    CropBrain,
+    PadSquare,
+    Resample,
+    ResizePlane,
+    SliceRange,
+    resampled,
+    rescaled,
+)
 from glioflow.data.preprocessing.intensity_steps import Clahe, Equalize, Percentile, Sharpen, UnitScale, ZScore
 from glioflow.data.preprocessing.working_image import StepSettings, Volume, check_size
 from glioflow.data.sequences import sequence_of
@@ -114,6 +124,27 @@ def preprocess(case: Case, steps: tuple[Step, ...]) -> Volume:
     for step in steps:
         volume = step.apply(volume)
     return volume
+
+
+def most_values(case: Case, steps: Iterable[Step]) -> int:
+    """Return the most values that the image of a case has before, between or after steps; crops are not counted."""
+    shape, spacing_mm, channels, most = case.shape, case.spacing_mm, len(case.channels), case.image.size
+    for step in steps:
+        s, h, w = before = shape
+        if isinstance(step, PadSquare):
+            shape = (s, max(h, w), max(h, w))
+        elif isinstance(step, ResizePlane):
+            shape = (s, step.size, step.size)
+        elif isinstance(step, Resample) and spacing_mm is not None:
+            shape = resampled(shape, spacing_mm, step.spacing_mm)
+        elif isinstance(step, Neighbors):
+            channels *= 2 * step.reach + 1
+        elif isinstance(step, Channels):
+            channels = len(step.keep)
+        if spacing_mm is not None and not isinstance(step, PadSquare):
+            spacing_mm = rescaled(spacing_mm, before, shape)
+        most = max(most, math.prod(shape) * channels)
+    return most
 
 
 def unprocessed(case: Case) -> Volume:

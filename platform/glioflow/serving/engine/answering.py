@@ -15,6 +15,7 @@ from glioflow.bundle.encoded_mask import Legend, legend_of
 from glioflow.bundle.prediction import NOT_FOR_CLINICAL_USE
 from glioflow.bundle.study_checks import conform
 from glioflow.data.case import Case
+from glioflow.data.preprocessing.pipeline import most_values
 from glioflow.errors import UserError
 from glioflow.evaluation.settings import CPU_PIXELS
 from glioflow.serving.engine.batching import Batcher
@@ -86,6 +87,11 @@ class Answering:
         if challenger and watch and watch.goes_to(self._chances.random(), watch.trial.shadow):
             self._beside(watch, challenger, case, reply, challenger_answered=False)
         return reply
+
+    def values_of(self, case: Case) -> int:
+        """Return the most values of a study while the champion computes it: small images may be enlarged."""
+        champion = self.versions.champion
+        return case.image.size if champion is None else most_values(case, champion.predictor.description.preprocess)
 
     def _ask_for(
         self, version: Which, case: Case, clinical: Mapping[str, object], probability: bool
