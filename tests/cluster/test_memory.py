@@ -73,7 +73,7 @@ def test_a_worker_that_ray_really_ends_is_described_with_its_numbers():
         [sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, timeout=500, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    line = json.loads(done.stdout.splitlines()[-1])  # Ray prints lines of its own before
+    (line,) = [json.loads(each) for each in done.stdout.splitlines() if each.startswith('"')]  # Ray prints others
     number = r"\d+\.\d+"
     ended = rf"out of memory: Ray ended process \d+ \(_answer\), which used {number} GiB"
     expected = rf"{ended}, when {number} of the node's {number} GiB were in use; lower "

@@ -11,19 +11,23 @@ from ray.exceptions import OutOfMemoryError, RayActorError
 from glioflow.runs.search.memory_guard import surviving_memory_kills
 
 
-def report(error: Exception) -> list[Any]:
-    """Tell Tune's manager of actors why one ended; return what its trial hears."""
+def report(error: Exception, *, starting: bool = False) -> list[Any]:
+    """Tell Tune's manager of actors why one ended, at work or at its start; return what its trial hears."""
     heard: list[Any] = []
     actor: Any = SimpleNamespace(actor_id=0, _on_error=lambda actor, error: heard.append(error))
     manager = RayActorManager(resource_manager=SimpleNamespace())  # type: ignore[arg-type]
     manager._cleanup_actor = lambda tracked_actor: None  # type: ignore[method-assign]
-    manager._actor_task_failed(TrackedActorTask(tracked_actor=actor), error)
+    if starting:
+        manager._actor_start_failed(tracked_actor=actor, exception=error)
+    else:
+        manager._actor_task_failed(tracked_actor_task=TrackedActorTask(tracked_actor=actor), exception=error)
     return heard
 
 
-def test_a_memory_kill_fails_its_trial_and_not_the_search():
+@pytest.mark.parametrize("starting", [False, True])
+def test_a_memory_kill_fails_its_trial_and_not_the_search(starting):
     with surviving_memory_kills():
-        (error,) = report(OutOfMemoryError("low on memory"))
+        (error,) = report(OutOfMemoryError("low on memory"), starting=starting)
     assert isinstance(error, RayActorError)
     assert str(error).startswith("out of memory: Ray ended a worker process")
 

@@ -17,7 +17,7 @@ import yaml
 
 from bundles import describe
 from glioflow import bundle, cluster
-from glioflow.api.client import Client
+from glioflow.api.client import Client, EndpointBusy
 from glioflow.config import Experiment
 from glioflow.errors import RunFailed
 from glioflow.models import build_network
@@ -129,6 +129,13 @@ def wait_until(true, patience_s=60):
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.2)
+
+
+def answered(client, slices):
+    try:
+        return client.predict(slices)["model"]["version"] == 1
+    except EndpointBusy:
+        return False
 
 
 def test_champions_move_and_a_replica_dies_under_load_and_every_answer_is_right(registered, slices):
@@ -246,8 +253,8 @@ def test_token_shadow_and_queue_hold_on_ray_too(registered, slices):
         def ask(_):
             files = [("files", (path.name, path.read_bytes())) for path in slices]
             answer = requests.post(f"{url}/v1/predict", files=files, headers=header, timeout=60)
-            if answer.status_code != 200:  # whoever comes again is answered
-                assert client.predict(slices)["model"]["version"] == 1
+            if answer.status_code != 200:  # whoever comes again is answered, on a busy machine not the first time
+                wait_until(lambda: answered(client, slices), patience_s=240)
             return answer
 
         with ThreadPoolExecutor(40) as pool:

@@ -119,16 +119,22 @@ def translating_actor_errors(translate: Callable[[Exception], Exception]) -> Ite
     """
     from ray.air.execution._internal.actor_manager import RayActorManager
 
-    original = RayActorManager._actor_task_failed
+    # Called with an actor whose start failed, and with a task whose actor failed.
+    originals = {name: getattr(RayActorManager, name) for name in ("_actor_start_failed", "_actor_task_failed")}
 
-    def translated(manager: Any, tracked_actor_task: Any, exception: Exception) -> None:
-        original(manager, tracked_actor_task, translate(exception))
+    def told(value: Any) -> Any:
+        return translate(value) if isinstance(value, Exception) else value
 
-    RayActorManager._actor_task_failed = translated
+    def translated(original: Callable[..., None]) -> Callable[..., None]:
+        return lambda *given, **named: original(*map(told, given), **{key: told(each) for key, each in named.items()})
+
+    for name, original in originals.items():
+        setattr(RayActorManager, name, translated(original))
     try:
         yield
     finally:
-        RayActorManager._actor_task_failed = original
+        for name, original in originals.items():
+            setattr(RayActorManager, name, original)
 
 
 def _is_connected() -> bool:
