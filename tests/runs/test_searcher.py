@@ -272,7 +272,6 @@ def test_a_continued_trial_is_not_judged_again_at_the_rungs_that_it_passed(sched
     running = optuna.create_trial(state=optuna.trial.TrialState.RUNNING, intermediate_values={1: 0.3})
     study.add_trials([running, *[optuna.create_trial(value=0.8, intermediate_values={1: 0.8}) for _ in range(20)]])
     values = settings(scheduler=scheduler, reduction=3)
-    np.random.seed(0)  # Ray deals brackets by it
     resumed = build_scheduler(Experiment(search=values, training={"epochs": 3}))
     replay(resumed, study)
     continued = Poor({NUMBER: 0})

@@ -37,7 +37,7 @@ MAX_NEIGHBOR_DIFFERENCE = 0.85
 # must have to be refused for them: a few slices are not representative of a whole volume.
 MAX_USUAL_DRIFT = 4.0
 MIN_VOLUME_SLICES = 8
-# Highest intensity from which on a sequence was not scaled to 0..1.
+# A sequence with a higher intensity than this was not scaled to 0..1.
 MIN_STORED_TOP = 20
 # Aspect ratios of a pixel above which to warn and to refuse.
 MAX_STRETCH, MOST_STRETCH = 1.5, 8.0
