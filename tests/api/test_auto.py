@@ -8,13 +8,15 @@ import pytest
 import glioflow as gf
 from glioflow.api import auto_state
 from glioflow.api.auto import STAGES, _result, go_through, how_to_serve
-from glioflow.api.auto_stages import Work, _timed, _unfinished, lengthened
+from glioflow.api.auto_stages import BEST, FINAL, Work, _timed, _unfinished, lengthened, settle
 from glioflow.api.auto_state import AutoState, begin_state, read_state
+from glioflow.atomic import write_text
 from glioflow.data.synthetic.cohort import synthesize_lgg
 from glioflow.errors import StoreFailed, UserError
 from glioflow.planning.budget import Shares
 from glioflow.progress import quiet
 from glioflow.reports.auto_page import auto_page
+from glioflow.runs.launch import to_yaml
 from glioflow.tracking import Tracking
 
 
@@ -146,6 +148,18 @@ def test_the_search_begins_with_the_plan_at_the_length_that_the_budget_carries(t
     assert (long.training.epochs, long.training.steps_per_epoch) == (8, 300)
     assert long.search.first == ({**first, "training.sampling.augmentation": "strong"},)
     assert long.training.sampling.augmentation == "strong"
+
+
+@pytest.mark.parametrize("keep", ["last", "best"])
+def test_validation_patients_are_learned_from_unless_something_is_chosen_on_them(home, tmp_path, keep):
+    work = Work(begin_state("a", tmp_path, 1.0), quiet)
+    best = {"name": "a", "training": {"keep": keep}, "postprocess": {"choose": False}}
+    write_text(work.folder / BEST, to_yaml(gf.Experiment.model_validate(best)))
+    measured = {"costs": {"step_s": 1.0, "other_s": 10.0}, "folds": 4, "hold_out_test": True}
+    work.state.stages |= {"plan": {"slots": 2}, "measure": {**measured, "shares": vars(Shares(1, 50, folds=4))}}
+    work.state.stages |= {"search": {"skipped": "the budget is too small for a search"}}
+    settle(work)
+    assert work.experiment(FINAL).training.final is (keep == "last")
 
 
 OUTCOMES = {

@@ -150,7 +150,10 @@ def search_space(work: Work) -> Outcome:
 
 
 def settle(work: Work) -> Outcome:
-    """Give the winner the length that what is left of the budget allows, at the speed that it showed."""
+    """Give the winner the length that what is left of the budget allows, at the speed that it showed.
+
+    If nothing is chosen on validation patients, it learns from them too: of five patients, a fold would use two.
+    """
     shares, search = Shares(**work.outcome("measure")["shares"]), work.outcome("search")
     experiment, slots, costs = work.experiment(BEST), work.outcome("plan")["slots"], work.costs
     if "best_step_s" in search:
@@ -160,8 +163,12 @@ def settle(work: Work) -> Outcome:
     if left is None:  # the search took longer than it should have
         left = Shares(shares.epochs, shares.steps_per_epoch, folds=min(shares.folds, 3))
         work.say("too little of the budget is left, so the work will end after the deadline")
-    length = {"training.epochs": left.epochs, "training.steps_per_epoch": left.steps_per_epoch}
-    write_text(work.folder / FINAL, to_yaml(override(experiment, length)))
+    settled = {
+        "training.epochs": left.epochs,
+        "training.steps_per_epoch": left.steps_per_epoch,
+        "training.final": not experiment.chooses_on_validation,
+    }
+    write_text(work.folder / FINAL, to_yaml(override(experiment, settled)))
     return {"shares": vars(left)}
 
 

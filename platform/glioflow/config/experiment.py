@@ -117,8 +117,7 @@ class Experiment(BaseModel):
 
     @model_validator(mode="after")
     def _a_final_training_chooses_nothing(self) -> "Experiment":
-        training = self.training
-        if training.final and (training.keep, training.patience, self.postprocess.choose) != ("last", None, False):
+        if self.training.final and self.chooses_on_validation:
             raise UserError(
                 "training.final trains on the validation cases too, so nothing may be chosen on them",
                 hint="set training.keep to last, training.patience to null and postprocess.choose to false",
@@ -155,6 +154,12 @@ class Experiment(BaseModel):
                 if other not in self.search.space:
                     raise ValueError(f"search.space: {key!r} depends on {other!r}, which is not in search.space")
         return self
+
+    @property
+    def chooses_on_validation(self) -> bool:
+        """Return whether a training chooses an epoch, or threshold and clean-up, on its validation patients."""
+        training = self.training
+        return training.keep != "last" or training.patience is not None or self.postprocess.choose
 
     @property
     def resolved(self) -> "Experiment":
