@@ -7,6 +7,7 @@ from dicom_series import write_series
 from test_volume_cohorts import LPS, read_first, save, write_brats
 
 from glioflow.data.checks.cohort_checks import check
+from glioflow.data.checks.remarks import doubtful_persons
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.formats.lgg import patient_of
 from glioflow.data.formats.record import CaseFiles, Cohort
@@ -171,6 +172,7 @@ def test_eight_digits_are_a_date_only_if_they_are_one(name, patient):
         ("3 months", "12mo"),
         ("follow_up_1", "FU_6months"),
         ("pre-treatment", "postsurgery2"),
+        ("pre", "post"),
     ],
 )
 def test_visits_of_one_person_are_of_one_person_however_they_are_named(tmp_path, visits):
@@ -199,8 +201,49 @@ def test_check_names_persons_who_may_be_scans_of_one_until_the_cohort_says_other
         image(tmp_path / name / "flair.nii.gz")
     (tmp_path / "cohort.yaml").write_text("each_case_is_a_person: true\n" if declared else "")
     shown = [remark for remark in check(tmp_path).remarks if "of different persons" in remark]
-    words = "cases of different persons: P1_scan1, P1_scan2; P3_MR1, P3_MR2; if they are scans of one person, list"
+    words = (
+        "cases of different persons: P1_scan1, P1_scan2; P3_MR1, P3_MR2; if they are scans of one person, "
+        "write `visits: ['_MR1', '_MR2', '_scan1', '_scan2']` into cohort.yaml"
+    )
     assert [remark[: len(words)] for remark in shown] == ([] if declared else [words])
+
+
+@pytest.mark.parametrize(
+    ("names", "doubtful"),
+    [
+        (("P7_1", "P7_2", "P8_1"), "P7_1, P7_2"),
+        (("P7/1", "P7/2", "P8/1"), "P7_1, P7_2"),
+        (("P7_V01", "P7_V02"), "P7_V01, P7_V02"),
+        (("MRN_1", "MRN_2"), None),
+        (("site1_1", "site1_2", "site1_3", "site1_4", "site1_5", "site2_1", "site2_2", "site2_3", "site2_4"), None),
+        (("BraTS20_Training_001", "BraTS20_Training_002"), None),
+    ],
+)
+def test_scans_that_numbers_tell_apart_are_doubtful_persons(tmp_path, names, doubtful):
+    for name in names:
+        image(tmp_path / name / "flair.nii.gz")
+    shown = doubtful_persons(open_cohort(tmp_path))
+    assert [each.split(";")[0] for each in shown] == (
+        [f"cases of different persons: {doubtful}"] if doubtful is not None else []
+    )
+    assert len({patient for _, patient in ids(tmp_path)}) == len(names)
+
+
+@pytest.mark.parametrize("visits", ["['_1', '_2']", "['_[0-9]']"])
+@pytest.mark.parametrize("between", ["_", "/"])
+def test_a_cohort_declares_the_ends_of_names_that_are_visits(tmp_path, visits, between):
+    for name in ("P7_1", "P7_2", "P8_1", "P9"):
+        image(tmp_path / name.replace("_", between) / "flair.nii.gz")
+    (tmp_path / "cohort.yaml").write_text(f"visits: {visits}\n")
+    assert sorted(patient for _, patient in ids(tmp_path)) == ["P7", "P7", "P8", "P9"]
+    assert doubtful_persons(open_cohort(tmp_path)) == []
+
+
+def test_visits_of_persons_who_are_each_one_case_are_a_contradiction(tmp_path):
+    image(tmp_path / "P7_1" / "flair.nii.gz")
+    (tmp_path / "cohort.yaml").write_text("visits: ['_1']\neach_case_is_a_person: true\n")
+    with pytest.raises(UserError, match="each_case_is_a_person and visits must not both be given"):
+        open_cohort(tmp_path)
 
 
 @pytest.mark.parametrize("declared", [False, True])

@@ -156,6 +156,24 @@ def test_a_step_that_no_case_allows_is_refused_before_ray_starts(searched, lgg, 
     assert not (home / "prepared").exists()
 
 
+@pytest.mark.parametrize("verb", VERBS.values())
+@pytest.mark.usefixtures("tracking")
+def test_a_split_of_cases_who_may_be_one_person_begins_with_a_warning(searched, lgg, tmp_path, verb):
+    cohort = shutil.copytree(lgg, tmp_path / "kaggle_3m")
+    for number, folder in enumerate(sorted(path for path in cohort.iterdir() if path.is_dir())):
+        new = f"P{number // 2}_{number % 2 + 1}"
+        for path in folder.iterdir():
+            path.rename(path.with_name(path.name.replace(folder.name, new)))
+        folder.rename(cohort / new)
+    lines = []
+    with pytest.raises(pytest.fail.Exception, match="Ray was started"):
+        verb(searched, cohort, say=lines.append)
+    assert any(
+        line.startswith("warning: cases of different persons: P0_1, P0_2; ") and "`visits: ['_1', '_2']`" in line
+        for line in lines
+    )
+
+
 @pytest.mark.usefixtures("tracking")
 def test_a_searched_step_or_a_table_that_cannot_do_is_refused_before_ray_starts(searched, lgg, prepared):
     chains = {"small": [{"step": "unit"}], "t2": [{"step": "unit"}, {"step": "channels", "keep": ["t2"]}]}

@@ -16,6 +16,7 @@ from glioflow.config import Experiment
 from glioflow.data import download as public_sets
 from glioflow.data.channel_choice import parse_choices
 from glioflow.data.checks import cohort_checks
+from glioflow.data.checks.remarks import doubtful_persons
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.prepared.preparation import prepare as prepare_cohort
 from glioflow.data.prepared.preparation import prepare_in
@@ -201,6 +202,8 @@ def prepare(
         check_folder(Path(out), "OUT")
     with cluster.ending():
         cohort = open_cohort(_original_files(source), skip_incomplete=skip_incomplete).with_channels(chosen)
+        for doubt in doubtful_persons(cohort):
+            say(f"warning: {doubt}")
         if is_uri(out):
             made = prepare_in(cohort, steps, home=prepared_home(), map_cases=_map_cases(say))
             push(made, str(out))

@@ -28,7 +28,7 @@ from glioflow.models import build_network
 from glioflow.models.weights import digest_weights, load_whole, read_weights
 from glioflow.progress import Say, quiet
 from glioflow.quantities import count
-from glioflow.runs.source import Source, check_leaks, deal_early, list_source, try_steps
+from glioflow.runs.source import Source, check_leaks, deal_early, doubts_of, list_source, try_steps
 from glioflow.tracking import Tracking
 from glioflow.tracking.addresses import check_writable
 from glioflow.tracking.datasets import prepared_dataset
@@ -81,6 +81,8 @@ def open_setting(
     source = data_source(data, experiment.data.source)
     listed = list_source(experiment, source, folds=folds)
     if resume is None:  # else `early` reports changes
+        for doubt in doubts_of(listed):
+            say(f"warning: {doubt}")
         deal_early(experiment, listed)
     check_machine(experiment)
     tracking = Tracking()

@@ -7,6 +7,7 @@ from pathlib import Path
 from glioflow import audit
 from glioflow.cluster.storage import data_folder, prepared_home
 from glioflow.config import Experiment
+from glioflow.data.checks.remarks import doubtful_persons
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.formats.record import Cohort
 from glioflow.data.prepared.agreement import check_labels, check_made_with
@@ -58,6 +59,11 @@ def deal_early(experiment: Experiment, source: Source) -> Split:
     if experiment.split.method == "file":  # in other formats, a case without a mask may seem to leak
         check_leaks(split, entries)
     return split
+
+
+def doubts_of(source: Source) -> list[str]:
+    """Return what a split of a raw cohort rests on without certainty: persons who may be one."""
+    return doubtful_persons(source) if isinstance(source, Cohort) else []
 
 
 def check_leaks(split: Split, entries: Sequence[Entry]) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from glioflow.data.formats.file_roles import DECLARED
-from glioflow.data.formats.record import Cohort
+from glioflow.data.formats.record import Cohort, folders_of
 from glioflow.data.formats.tree import find_beside
 from glioflow.quantities import count
 
@@ -14,7 +14,12 @@ SHOWN = 8
 
 
 # Ends of names that may number the scans of one person, or persons.
-_SCAN = re.compile(r"(?P<owner>.*\d.*)[_-](?:scan|exam(?:ination)?|study|mri?|[mtv])[_ -]?\d{1,3}", re.IGNORECASE)
+_SCAN = re.compile(
+    r"(?P<owner>.*\d.*)(?P<scan>[_-](?:scan|exam(?:ination)?|study|mri?|[mtv])[_ -]?\d{1,3})", re.IGNORECASE
+)
+# So may bare numbers, unless a site has many of them.
+_NUMBERED = re.compile(r"(?P<owner>.*\d.*)(?P<scan>[_-]\d{1,2})")
+_MOST_SCANS = 4
 
 # Formats in which the name of a case may identify its person, and what to do if it does not.
 _HOW_TO_SEPARATE = dict.fromkeys(("lgg", "nifti", "dicom"), f"write `each_case_is_a_person: true` into {DECLARED}")
@@ -40,21 +45,33 @@ def _of_one_person(cohort: Cohort) -> list[str]:
     return [f"cases of one person: {shown}{more}; if they are not, {_HOW_TO_SEPARATE[cohort.format]}"]
 
 
-def _of_several_persons(cohort: Cohort) -> list[str]:
+def doubtful_persons(cohort: Cohort) -> list[str]:
     """Report which cases belong to different persons although their names may be those of one person's scans."""
-    cases: dict[str, list[str]] = {}
-    for case in cohort.cases if cohort.format in _HOW_TO_SEPARATE else ():
-        folders = [*case.files[0].parents[1::-1]] if case.files else []
-        inside = "_".join(folder.name for folder in folders if cohort.path in folder.parents)
-        named = _SCAN.fullmatch(case.id) or _SCAN.fullmatch(inside)  # `P1_scan1`, or the case `scan1` in `P1`
-        if named is not None and case.patient == case.id:
-            cases.setdefault(named["owner"], []).append(named[0])
-    several = [ids for ids in cases.values() if len(ids) > 1]
-    if not several or cohort.roles.each_case_is_a_person:
+    if cohort.format not in _HOW_TO_SEPARATE or cohort.roles.declares_persons:
         return []
-    shown = "; ".join(", ".join(ids[:SHOWN]) for ids in several[:SHOWN])
+    cases: dict[str, list[tuple[str, str]]] = {}
+    numbered: dict[str, list[tuple[str, str]]] = {}
+    for case in cohort.cases:
+        # `P1_scan1`, or the case `scan1` in `P1`
+        names = [name for name in (case.id, folders_of(case, cohort.path)) if case.patient == case.id]
+        for pattern, found in ((_SCAN, cases), (_NUMBERED, numbered)):
+            if named := next(filter(None, map(pattern.fullmatch, names)), None):
+                found.setdefault(named["owner"], []).append((named[0], named["scan"]))
+                break
+    if sum(map(len, numbered.values())) <= _MOST_SCANS * len(numbered):  # else they are the persons of a site
+        cases |= numbered
+    several = [sorted(scans) for scans in cases.values() if len(scans) > 1]
+    if not several:
+        return []
+    shown = "; ".join(", ".join(name for name, _ in scans[:SHOWN]) for scans in several[:SHOWN])
     more = f"; and {len(several) - SHOWN} more" if len(several) > SHOWN else ""
-    how = "list the cases in a csv that names the patient of each"
+    ends = sorted({end for scans in several for _, end in scans})
+    declared = f"visits: [{', '.join(map(repr, ends[:SHOWN]))}{', ...' if len(ends) > SHOWN else ''}]"
+    how = (
+        f"write `{declared}` into {DECLARED}, and otherwise {_HOW_TO_SEPARATE[cohort.format]}"
+        if cohort.format != "listed"
+        else _HOW_TO_SEPARATE["listed"]
+    )
     return [f"cases of different persons: {shown}{more}; if they are scans of one person, {how}"]
 
 
@@ -76,5 +93,5 @@ def _assumed(notes: Sequence[tuple[str, ...]]) -> list[str]:
 
 def remarks_on(cohort: Cohort, path: Path, notes: Sequence[tuple[str, ...]] = ()) -> tuple[str, ...]:
     """Return what applies to the cohort in `path`, a sentence each; `notes` are those of each case's reader."""
-    persons = (*_of_one_person(cohort), *_of_several_persons(cohort))
+    persons = (*_of_one_person(cohort), *doubtful_persons(cohort))
     return (*_recognized(cohort), *persons, *cohort.notes, *_assumed(notes), *_left_out(path))

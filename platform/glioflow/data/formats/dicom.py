@@ -39,7 +39,7 @@ from glioflow.data.formats.dicom_stack import check_frames, check_stack, is_mult
 from glioflow.data.formats.file_roles import declared_in, roles_for
 from glioflow.data.formats.nifti import check_gray
 from glioflow.data.formats.nifti_header import MAX_VOXELS
-from glioflow.data.formats.record import CaseFiles, Cohort, each_a_person, reason
+from glioflow.data.formats.record import PERSONS, CaseFiles, Cohort, reason, with_persons
 from glioflow.data.formats.resampling import on_one_grid
 from glioflow.data.formats.segments import note_names, numbered_labels
 from glioflow.data.formats.volume import Volume, orient, spacing_of
@@ -99,9 +99,8 @@ def open(path: Path, *, masks: bool = True) -> Cohort:
         case = open_files(files, name=free)
         # Without a PatientID, all studies in a folder are of one person.
         cases[free] = replace(case, patient=name) if case.patient == free else case
-    roles = roles_for("dicom", path, "outlines", "resample_to", "each_case_is_a_person")
-    listed = tuple(cases[name] for name in sorted(cases))
-    listed = each_a_person(listed) if roles.each_case_is_a_person else listed
+    roles = roles_for("dicom", path, "outlines", "resample_to", *PERSONS)
+    listed = with_persons((cases[name] for name in sorted(cases)), roles, path)
     outlines = roles.outlines if masks else ()
     segments = _segments_of(cases.values())
     labels = dict(enumerate(outlines, start=1)) or numbered_labels(segments)
@@ -109,11 +108,12 @@ def open(path: Path, *, masks: bool = True) -> Cohort:
     more = ", and others" if len(notes) > _MOST_NAMED else ""
     left_out_shown = (f"{len(notes)} left out without MRI: {', '.join(notes[:_MOST_NAMED])}{more}",) if notes else ()
     shown = (*left_out_shown, *note_names(segments))
-    if not (outlines or roles.resample_to or roles.each_case_is_a_person):
+    if not (outlines or roles.resample_to or roles.declares_persons):
         return Cohort("dicom", path, listed, labels, read, notes=shown, read_anew=read_anew)
     reader = partial(read, outlines=outlines, resample_to=roles.resample_to)
     inputs = tuple(declared_in(path))
-    return Cohort("dicom", path, listed, labels, reader, inputs=inputs, notes=shown, read_anew=read_anew)
+    kept = Cohort("dicom", path, listed, labels, reader, inputs=inputs, notes=shown, read_anew=read_anew)
+    return replace(kept, roles=roles.of_persons)
 
 
 def labels_of(cases: Iterable[CaseFiles]) -> dict[int, str]:

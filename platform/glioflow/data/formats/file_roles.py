@@ -12,6 +12,7 @@ A cohort may declare the roles in `cohort.yaml`, a file beside its cases:
     fill_missing: true                           # or read a sequence that a case lacks as 0
     resample_to: flair                           # channel onto whose grid the other images of a case are resampled
     each_case_is_a_person: true                  # names that differ only in a day or visit are different persons
+    visits: ["_1", "_2"]                         # ends of cases' names, or patterns of them, that are not the patient
     mask_source: automated                       # kind of masks, if a data set has several (see `layouts`)
 
 If `cohort.yaml` has no patterns for a role, it is guessed from the names of files; if it has, other files are
@@ -72,6 +73,7 @@ class FileRoles(BaseModel):
         resample_to: Channel onto whose grid the others are resampled; in NIfTI and DICOM.
         mask_threshold: Value of a blurred mask above which a pixel is tumor; only in copies of the LGG set.
         each_case_is_a_person: Whether every case is a different person, even if names seem to state visits.
+        visits: Patterns of the ends of cases' names that are not part of the person's name, such as `_scan*`.
         mask_source: Kind of masks to use if a data set has several; `any` uses the first that a case has.
     """
 
@@ -86,6 +88,7 @@ class FileRoles(BaseModel):
     skip_incomplete: bool = False
     fill_missing: bool = False
     each_case_is_a_person: bool = False
+    visits: tuple[str, ...] = ()
     resample_to: str | None = None
     mask_threshold: int | None = Field(default=None, ge=0)
     _root: Path | None = PrivateAttr(default=None)
@@ -100,6 +103,16 @@ class FileRoles(BaseModel):
     def has_patterns(self) -> bool:
         """Whether any role is declared."""
         return bool(self.images or self.masks or self.brain_masks)
+
+    @property
+    def declares_persons(self) -> bool:
+        """Whether names alone do not decide which cases are of one person."""
+        return bool(self.each_case_is_a_person or self.visits)
+
+    @property
+    def of_persons(self) -> "FileRoles":
+        """The declarations about persons alone, for formats in which names do not decide the role of a file."""
+        return FileRoles(each_case_is_a_person=self.each_case_is_a_person, visits=self.visits)
 
     def declares(self, file: Path) -> bool:
         """Return whether the role of a file is declared rather than guessed."""
@@ -231,6 +244,9 @@ def read_roles(path: Path) -> FileRoles:
             raise UserError("labels and scheme must not both be given", f"{len(roles.labels)} labels", file=file)
     if roles.skip_incomplete and roles.fill_missing:
         raise UserError("skip_incomplete and fill_missing must not both be true", file=file, hint="remove one of them")
+    if roles.each_case_is_a_person and roles.visits:
+        rule = "each_case_is_a_person and visits must not both be given"
+        raise UserError(rule, file=file, hint="remove one of them")
     if wrong := [label for label in roles.labels if not 0 < label < 256]:
         raise UserError("labels must be numbers from 1 to 255", wrong, file=file)
     return roles

@@ -23,7 +23,7 @@ from glioflow.data.formats.links import is_followed, unreadable
 from glioflow.data.formats.paired_folders import is_part
 from glioflow.data.formats.persons import person_of
 from glioflow.data.formats.png import is_png
-from glioflow.data.formats.record import CaseFiles, Cohort, each_a_person
+from glioflow.data.formats.record import PERSONS, CaseFiles, Cohort, with_persons
 from glioflow.errors import UserError
 
 CHANNELS = ("pre", "flair", "post")
@@ -80,7 +80,7 @@ def parts_of(root: Path) -> list[Path]:
 def cohort_of(root: Path, cases: Iterable[CaseFiles]) -> Cohort:
     """Return the cohort of these cases, with its table and the mask settings of `cohort.yaml`."""
     cases = tuple(cases)
-    roles = roles_for("lgg", root, "mask_threshold", "each_case_is_a_person")
+    roles = roles_for("lgg", root, "mask_threshold", *PERSONS)
     table, threshold = root / "data.csv", roles.mask_threshold
     reader = read if threshold is None else partial(read, threshold=threshold)
     notes = (
@@ -89,14 +89,15 @@ def cohort_of(root: Path, cases: Iterable[CaseFiles]) -> Cohort:
     return Cohort(
         "lgg",
         root,
-        each_a_person(cases) if roles.each_case_is_a_person else cases,
+        with_persons(cases, roles, root),
         dict(LABELS),
         reader,
         table if table.is_file() else None,
-        inputs=tuple(declared_in(root)) if threshold is not None or roles.each_case_is_a_person else (),
+        inputs=tuple(declared_in(root)) if threshold is not None or roles.declares_persons else (),
         layout=LAYOUT if all(_TCGA.match(case.id) for case in cases) else "",
         notes=notes,
         mask_threshold=threshold,
+        roles=roles.of_persons,
     )
 
 

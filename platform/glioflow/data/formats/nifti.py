@@ -31,7 +31,7 @@ from glioflow.data.formats.junk import note_unread
 from glioflow.data.formats.missing import filled, note_filled
 from glioflow.data.formats.nifti_names import NUMBERED, channel_name, name_cases
 from glioflow.data.formats.nnunet import is_picture
-from glioflow.data.formats.record import CaseFiles, Cohort, each_a_person
+from glioflow.data.formats.record import PERSONS, CaseFiles, Cohort, with_persons
 from glioflow.data.formats.resampling import OTHER_GRIDS, resample, settle_grids
 from glioflow.data.formats.segments import compare_numbers, segments_of_slicer
 from glioflow.data.formats.volume import Volume, paste, same_grid
@@ -50,7 +50,7 @@ _KEYS = (
     "resample_to",
     "skip_incomplete",
     "fill_missing",
-    "each_case_is_a_person",
+    *PERSONS,
 )
 # Largest number of values in an image with an unknown name that may be a label map.
 _MOST_LABELS = 12
@@ -76,7 +76,7 @@ def open(path: Path, *, skip_incomplete: bool = False, masks: bool = True) -> Co
         raise UserError("a NIfTI cohort must hold .nii or .nii.gz files", file=path)
     if not roles.images:
         cases = tuple(replace(case, files=tuple(without_copies(case.files))) for case in cases)
-    cases = each_a_person(cases) if roles.each_case_is_a_person else cases
+    cases = with_persons(cases, roles, path)
     skips = skip_incomplete or roles.skip_incomplete
     fills = roles.fill_missing and not skips
     usual, lacking = _incomplete(cases, roles, read_description(files[0])) if skips or fills else ([], {})

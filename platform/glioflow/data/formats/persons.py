@@ -34,7 +34,7 @@ _UNIT = "(?:days?|wks?|weeks?|mos?|months?|yrs?|years?)"
 _VISIT = re.compile(
     r"(?:visit|session|ses|time(?:point)?|tp|week|wk|month|year|yr|day|follow[-_ ]?up|fu)[_ -]?\d{1,4}(?:[_-]\d+)?"
     rf"|(?:(?:follow[-_ ]?up|fu)[_ -]?)?\d{{1,3}}[_ -]?{_UNIT}|(?:baseline|bl|follow[-_ ]?up|fu)[_ -]?\d?"
-    rf"|(?:(?:pre|post|intra)[-_ ]?(?:{_TREATMENT})|recurrence|relapse|progression)(?:[_ -]?\d{{1,2}})?"
+    rf"|(?:(?:pre|post|intra)[-_ ]?(?:{_TREATMENT})|pre|post|recurrence|relapse|progression)(?:[_ -]?\d{{1,2}})?"
     rf"|{_YEAR}[-_.]{_MONTH}",
     re.IGNORECASE,
 )

@@ -4,6 +4,7 @@ import struct
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 
@@ -39,9 +40,29 @@ class CaseFiles:
             raise UserError("a case and its patient must have a name", "an empty one", file=shown)
 
 
-def each_a_person(cases: Iterable[CaseFiles]) -> tuple[CaseFiles, ...]:
-    """Return the cases, each with a person of its own."""
-    return tuple(replace(case, patient=case.id) for case in cases)
+# Keys of `cohort.yaml` for persons.
+PERSONS = ("each_case_is_a_person", "visits")
+
+
+def with_persons(cases: Iterable[CaseFiles], roles: FileRoles, root: Path) -> tuple[CaseFiles, ...]:
+    """Return the cases with the persons that `cohort.yaml` declares in their names or in their folders below `root`."""
+    if roles.each_case_is_a_person:
+        return tuple(replace(case, patient=case.id) for case in cases)
+    return tuple(replace(case, patient=_declared_person(case, roles.visits, root)) for case in cases)
+
+
+def folders_of(case: CaseFiles, root: Path) -> str:
+    """Return the folders below `root` of a case's first file, `P1_scan1` for `P1/scan1/flair.nii.gz`."""
+    folder = case.files[0].parent if case.files else root
+    return "_".join(folder.relative_to(root).parts) if root in folder.parents else ""
+
+
+def _declared_person(case: CaseFiles, visits: Iterable[str], root: Path) -> str:
+    for name in (case.id, folders_of(case, root)) if visits else ():
+        for start in range(1, len(name)):
+            if any(fnmatchcase(name[start:], visit) for visit in visits):
+                return name[:start]
+    return case.patient
 
 
 @dataclass(frozen=True)
