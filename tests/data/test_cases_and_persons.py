@@ -45,13 +45,37 @@ def test_the_same_folder_name_at_two_sites_is_two_cases_of_two_persons(tmp_path)
 
 
 @pytest.mark.parametrize(
-    "names", [("sub-1_T1w", "sub-2_FLAIR"), ("BraTS-GLI-00001-000-t1n", "BraTS-GLI-00002-000-seg")]
+    "names",
+    [
+        ("sub-1_T1w", "sub-2_FLAIR"),
+        ("BraTS-GLI-00001-000-t1n", "BraTS-GLI-00002-000-seg"),
+        ("P1_T1w", "P2_flair"),
+        ("site1_P1_T1w", "site1_P2_flair"),
+        ("patient_1_T1w", "patient_2_flair"),
+        ("case-01 T1w", "case-02 flair"),
+    ],
 )
 def test_files_of_two_persons_in_one_folder_are_not_one_case(tmp_path, names):
     for name in names:
         image(tmp_path / "all" / f"{name}.nii.gz")
     with pytest.raises(UserError, match=r"all: the files of a case must be of one person; got \S+1 and \S+2;"):
         open_cohort(tmp_path, format="nifti")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("se3_T1w", "se4_flair"),
+        ("BRAIN_3_T1w", "BRAIN_4_flair"),
+        ("P1_3_T1w", "P1_4_flair"),
+        ("P1_20190101_T1w", "P1_20190102_flair"),
+        ("2D_T1w", "3D_flair"),
+    ],
+)
+def test_numbers_of_series_do_not_make_one_person_two(tmp_path, names):
+    for name in names:
+        image(tmp_path / "all" / f"{name}.nii.gz")
+    assert len(open_cohort(tmp_path, format="nifti").cases) == 1
 
 
 def test_folders_that_are_not_bids_are_told_apart_as_well(tmp_path):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from glioflow.data.formats.file_roles import DECLARED, FileRoles, Role, case_name
 from glioflow.data.formats.paired_folders import PairFolders, is_part, locate_pairs
-from glioflow.data.formats.persons import check_persons, is_visit, person_of
+from glioflow.data.formats.persons import check_persons, is_visit, person_of, refuse_persons
 from glioflow.data.formats.record import CaseFiles
 from glioflow.data.formats.volume_names import stem
 from glioflow.data.sequences import is_channel_name
@@ -29,6 +29,16 @@ _OF_IMAGES = (
 )
 # Numbers of series, as converters of DICOM write them, and sizes of voxels.
 _OF_ONE_IMAGE = re.compile(r"[1-9]\d{0,3}|\d+mm")
+# Words before a number of a series, a repetition or a technique, as in `se3_t1`.
+_OF_SERIES = (
+    *("s", "ser", "serie", "series", "seq", "sequence", "scan", "acq", "run", "rec", "im", "img", "image", "vol"),
+    *("i", "e", "v", "t", "b", "te", "ti", "tr", "fa", "echo", "grappa", "ipat", "sense", "mr", "mri", "study", "exam"),
+)
+_NAME_AND_NUMBER = re.compile(
+    r"(?<![A-Za-z0-9])(?P<word>[A-Za-z]+|(?:patient|pat|subject|subj|case|person|mrn)[_ -])(?P<number>\d+)"
+    r"(?![A-Za-z0-9])",
+    re.IGNORECASE,
+)
 _BETWEEN, _EDGES = ("_", "-", " ", ".", ""), "_-. "
 _SPACE = re.compile(r"space-", re.IGNORECASE)
 # Parts of BIDS names that describe one image of several, as in `sub-1_ce-gadolinium_T1w`.
@@ -70,7 +80,9 @@ def name_cases(files: Iterable[Path], root: Path, roles: FileRoles) -> tuple[Cas
         if not roles.only("image", each.files):
             hint = f"name it after its image, or say which files are masks with masks: [NAME] in {DECLARED} beside it"
             raise UserError("a mask has no image", file=each.files[0], hint=hint)
-        check_persons(map(stem, each.files), each.files[0].parent)
+        names = [stem(file) for file in each.files]
+        check_persons(names, each.files[0].parent)
+        refuse_persons(_numbered_persons(names), each.files[0].parent)
     _join_inner(cases, named_cases)
     return tuple(sorted(_distinct(cases), key=lambda case: case.id))
 
@@ -169,6 +181,20 @@ def check_one_person(names: Iterable[str]) -> None:
     if len(ends - set(_OF_IMAGES)) > 1:
         hint = "send one study at a time, or let the names of its files begin with the case"
         raise UserError("the files of a study must be of one person", f"{len(ends)} case names", hint=hint)
+
+
+def _numbered_persons(names: Iterable[str]) -> list[str]:
+    """Return the persons that names begin with, if they differ in a number alone: `P1` and `P2` of `P1_t1`, `P2_flair`.
+
+    Numbers after words for series and techniques are of images.
+    """
+    numbers: dict[str, dict[str, str]] = {}
+    for owner in filter(None, map(owner_of, names)):
+        for named in _NAME_AND_NUMBER.finditer(person_of(owner)):
+            word = named["word"].strip(_EDGES).lower()
+            if word not in (*_OF_IMAGES, *_OF_SERIES):
+                numbers.setdefault(word, {}).setdefault(named["number"], named[0])
+    return next((list(persons.values()) for persons in numbers.values() if len(persons) > 1), [])
 
 
 def channel_in(name: str) -> str | None:

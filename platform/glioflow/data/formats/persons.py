@@ -100,7 +100,12 @@ def check_persons(names: Iterable[str], folder: Path) -> None:
         UserError: Names two of them, and the folder.
     """
     known = (person_in(name) or public_person(name) for name in names)
-    persons = sorted({person.casefold(): person for person in known if person is not None}.values())
+    refuse_persons((person for person in known if person is not None), folder)
+
+
+def refuse_persons(found: Iterable[str], folder: Path) -> None:
+    """Refuse a case with files of several persons, whatever the case of their letters; raises `UserError`."""
+    persons = sorted({person.casefold(): person for person in found}.values())
     if len(persons) > 1:
         rule = f"{folder}: the files of a case must be of one person"
         hint = f"put each person's files into another folder, or give {folder} itself if it is the cohort"
