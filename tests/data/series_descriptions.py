@@ -162,6 +162,16 @@ CONFIRMED = {
 
 WRITTEN = {
     "pre": """
+        T1 Nicht KM | T1 nicht km | T1 kein KM | T1 keine KM | T1 o. KM | T1 o.KM | T1 o KM | T1 o/KM | T1 oKM
+        | T1 bez kontrastu | T1 s/c | T1 sin contraste | T1 SIN GD | T1 s/ contraste | T1 sans gado |
+        T1 sans inj | T1 sans injection | T1 avant gado | T1 avant injection | T1 av inj | T1 pre mdc |
+        T1 basale | T1 smdc | T1 zonder contrast | T1 blanco | T1 blanco tra | T1 nativ | T1 native |
+        T1 vor KM | T1 v. KM | T1 vKM | T1 not contrast | T1 no contrast | T1 not enhanced | T1 unenhanced |
+        T1 never contrast | T1 before contrast | T1 before gad | T1 c- | T1 -C | T1 GD- | T1 PRECONTRAST |
+        T1 NONCONTRAST | T1 NON-CON | T1 W/O CON | T1 W/OUT CONTRAST | T1 WITHOUT GAD | T1 WOC | T1 WOCM |
+        T1 WO C | MPRAGE ohne KM | MPRAGE nativ | t1_se_tra_ohne | T1 IR | 3D T1 TFE | T1 3D GR | T1 VOL |
+        Sag T1 SPACE | T1 kontrastsiz | T1 s contraste | T1 SC | T1 s/gd | T1 sGd | T1 sem contraste |
+        T1 pré contraste | T1 pre |
         T1 u/ kontrast | T1 + FS |
         Ax T1 | AXIAL T1 | T1 AXIAL | SAG T1 | Sag T1 | COR T1 | AX T1 SE | SAG T1 SE | SAG T1 FLAIR |
         Sag T1 FLAIR | T1 FLAIR | T1_FLAIR | AX T1 PRE | AX T1 PRE GAD | T1 pre contrast | T1 PRE-CONTRAST |
@@ -181,6 +191,19 @@ WRITTEN = {
         T1 for kontrast
     """,
     "post": """
+        AX T1 WC | T1 WC | AX T1 W C | T1 W/C | SAG T1 WC | t1 wcontrast | AX T1 W CON | AX T1 W GAD |
+        AX T1 W GD | T1 m. KM | T1 m.KM | T1 mKM | T1 m KM | T1 mit KM | T1 m/k | T1 z kontrastem | T1 plus |
+        T1 plus KM | T1 PLUS C | T1 + C | T1 CON GD | T1 c/c | T1 c/ contraste | T1 avec gado |
+        T1 avec injection | T1 apres injection | T1 post inj | T1 inj | T1 après gado | T1 ap inj |
+        T1 dopo mdc | T1 MDC | T1 post mdc | T1 cmdc | T1 met contrast | T1 na contrast | T1 n KM | T1 nKM |
+        T1 n. KM | T1 after contrast | T1 with gad | T1 c+ | T1 +C | T1 C+ FS | T1 GD+ | T1 POSTCONTRAST |
+        T1 WITH CONTRAST | MPRAGE post | MPRAGE GD | MPRAGE KM | MPRAGE mit KM | t1_mprage_sag_km |
+        t1_mpr_tra_iso_p2_KM | t1_vibe_fs_km | t1_se_tra_fs_KM | t1_se_tra_mit | T1W_SE+C | T1W_TSE+GD |
+        T1W_3D_TFE_GD | sT1W_3D_TFE +C | 3D BRAVO +C | Ax 3D T1 BRAVO+C | AX BRAVO POST | SAG CUBE T1 +C |
+        Sag CUBE T1 POST GAD | T1 FLAIR POST | Sag T1 SPACE Gd | T1 black blood post | T1 MSDE +C | T1 fs gd |
+        T1 FS C | T1 GAD FS | T1 gadolinium | T1 Gadovist | T1 Dotagraf | T1 Gadoterate | T1 Gadobutrol |
+        T1 contrasted | T1 CONTR | T1 KONTRAST | T1 KONTR | T1 kontrastli | T1 contraste | T1 contrasto |
+        T1 c/gd | T1 cgd | T1 com contraste | T1 pós contraste | T1 pos gd | T1 tardif | T1 late | T1 delayed |
         T1+ | AX T1 + | T1+ FS | T1_TSE_+K | GdT1 | t1_tra_nachKM |
         AX T1 POST GAD | AX T1 POST GD | AX T1 POST CONTRAST | AXIAL T1 POST | T1 AXIAL POST | T1 POST |
         T1 post-contrast | T1 postcontrast | AX T1 POST FS | COR T1 POST | Cor T1 POST GAD | COR T1 POST CONTRAST |
@@ -200,6 +223,8 @@ WRITTEN = {
         MPRAGE + | BRAVO+ | T1W_SE+ | AX T1 (+) | T1 (+) FS | T1KM | T1GADO | t1cm
     """,
     "flair": """
+        Sag CUBE T2 FLAIR | FLAIR nach KM | AX FLAIR POST | T2 FLAIR + C | T2 TIRM dark fluid |
+        t2_space_dark-fluid_sag | t2_spc_da-fl_sag | 3D FLAIR VISTA | BrainVIEW FLAIR |
         Ax FLAIR | COR FLAIR | SAG FLAIR | Ax T2 FLAIR | AX T2 FLAIR FS | T2 FLAIR | T2_FLAIR | T2-FLAIR |
         Ax T2 FLAIR PROPELLER | SAG CUBE T2 FLAIR | Sag CUBE FLAIR | SAG T2 FLAIR CUBE | 3D FLAIR | 3D_FLAIR |
         FLAIR_LongTR | FLAIR_longTR SENSE | 3D_Brain_View_FLAIR | sFLAIR | VISTA FLAIR | T2W_FLAIR_SPIR |
@@ -208,12 +233,20 @@ WRITTEN = {
         AX FLAIR POST GAD | AX FLAIR +C | FLAIR KM | dark fluid tra
     """,
     "t2": """
+        BrainVIEW T2 | VISTA T2 | T2 PROPELLER | Ax T2 PROP | T2 BLADE tra | T2W MultiVane | T2 CUBE |
+        T2 TSE tra | T2 POST | AX T2 + C | T2 axiale | T2 transversal | T2w_tse_tra | AX FRFSE T2 |
+        AX T2 FRFSE FS |
         Ax T2 | AXIAL T2 | COR T2 | SAG T2 | Ax T2 FSE PROPELLER | AX T2 PROPELLER | FSE T2 | T2 AXIAL | T2 TSE |
         t2_tse_tra_320_4mm | t2_tse_tra_p2 | t2_tse_cor | t2_space_sag_p2_iso | t2_spc_sag | t2_haste_tra |
         sT2W_TSE | eT2W_TSE | T2W_3D_TSE | T2W_VISTA | SAG CUBE T2 | AX FRFSE | AX SSFSE | T2 FAT SAT | AX T2 FS |
         AX T2 POST GAD | T2 tra nach KM | WIP T2W_TSE | AXT2
     """,
     "series": """
+        EPI T2 | T2 EPI | T2 epi tra | EP2D T2 | SE EPI T2 | T2 GRE | T2* | T2 HEMO | T2_fl2d_tra_hemo |
+        AX T2 FFE | AX SWI | T1 map | DCE T1 | T1 DCE perm | T1 post minus pre | T2 relaxometry | T2 mapping |
+        T1 mapping | t1_fl3d_tof | TOF 3D | PD T2 | DUAL T2 | T2 perfusion | T2 perf EPI | T2 PWI | ADC T2 |
+        MRA T1 | T1 CISS | STIR | AX STIR | T2 STIR | T2_stir_cor | SPINE T1 | T1 sag LWS | T1 HWS |
+        T2 localizer | HASTE localizer |
         AX T2 MPGR |
         LOCALIZER | 3-plane Loc | Scout | AX DWI | Ax DWI b1000 | DTI 30 dir | Apparent Diffusion Coefficient ADC |
         ADC | SWAN | Mag_Images GRE | AX GRE | AX T2* GRE | AX T2 GRE | T2 STAR | 3D TOF MRA | AX TOF | MRV |

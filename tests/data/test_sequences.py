@@ -94,7 +94,10 @@ def test_the_table_is_large_and_says_nothing_twice():
     "description",
     [
         *("T1 PRE AND POST", "T1 W/O + W CONTRAST", "AX T1 W/WO", "T1 WWO", "T1 with and without", "T1 C-/C+"),
-        *("T1 +/- C", "T1 +/-Gd", "AX T1 ± contrast"),
+        *("T1 +/- C", "T1 +/-Gd", "AX T1 ± contrast", "t1_tse_tra_plus"),
+        *("T1 with/without", "T1 pre post", "T1 mit und ohne KM", "T1 avec et sans gado", "T1 con e senza mdc"),
+        *("T1 con y sin contraste", "T1 z/bez kontrastu", "T1 met en zonder contrast", "T1 nativ + KM"),
+        *("T1 ohne/mit KM", "T1 o./m. KM", "T1 m/o KM"),
     ],
 )
 def test_a_description_that_says_both_is_refused(description):
