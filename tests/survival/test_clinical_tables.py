@@ -205,3 +205,58 @@ def test_a_quote_that_never_ends_is_refused_for_it_would_swallow_the_rows_that_f
         read_clinical(write('Patient,note,death01\na,"tall,1\nb,small,0\n'))
     table = read_clinical(write('Patient,note,death01\na,5" tall,1\nb,"short" man,0\n'))
     assert [*table["death01"]] == [1, 0]
+
+
+def test_two_columns_of_one_meaning_that_differ_are_named(write):
+    with pytest.raises(UserError) as caught:
+        read_clinical(write("Patient,Age,age_at_initial_pathologic\na,40,40\nb,50,61\nc,,70\n"))
+    assert (
+        "the columns age_at_initial_pathologic and Age both mean age_years, and differ; got 61.0 and 50.0 of b;"
+    ) in str(caught.value)
+    with pytest.raises(UserError, match=r"gender and sex both mean gender.*got female and male of a"):
+        read_clinical(write("Patient,gender,sex\na,F,M\n"))
+
+
+def test_two_columns_of_one_meaning_that_agree_are_one(write):
+    table = read_clinical(write("Patient,Age,age_years,gender,sex\na,40.4,40,F,female\nb,50,,w,\nc,,70,,M\n"))
+    assert [*table["age_years"]] == [40, 50, 70]
+    assert [*table["gender"]] == ["female", "female", "male"]
+    assert {"Age", "sex"}.isdisjoint(table.columns)
+
+
+def test_an_event_in_a_column_of_its_own_counts_more_than_one_derived_from_days(write):
+    table = read_clinical(write("Patient,Survival_days,OS_event\na,40,0\nb,ALIVE (361 days later),1\n"))
+    assert [*table["os_event"]] == [0, 1]
+
+
+def test_a_sex_has_one_spelling(write):
+    words = ["F", "female", "w", "weiblich", "Woman", "femme", "Féminin", "mujer", "donna", "Vrouw"]
+    others = ["M", "Male", "männlich", "Mann", "homme", "hombre", "uomo", "man"]
+    rows = "\n".join(f"p{number},{word}" for number, word in enumerate([*words, *others]))
+    found = read_clinical(write(f"Patient,sex\n{rows}\n"))["gender"]
+    assert [found[f"p{number}"] for number in range(len(found))] == ["female"] * len(words) + ["male"] * len(others)
+
+
+@pytest.mark.parametrize("word", ["femle", "h", "t"])
+def test_a_word_that_is_no_sex_is_named(write, word):
+    with pytest.raises(UserError, match=f"column sex: gender must be a known word; got '{word}'; .*hoose one of: f"):
+        read_clinical(write(f"Patient,sex\na,F\nb,{word}\n"))
+
+
+def test_codes_of_sexes_stay_codes_unless_words_stand_beside_them(write):
+    assert [*read_clinical(write("Patient,sex\na,1\nb,2.0\n"))["gender"]] == ["1", "2"]
+    with pytest.raises(UserError, match="gender must be words or numbers, not both; got 1 of 3 in numbers"):
+        read_clinical(write("Patient,sex\na,1\nb,F\nc,M\nd,\n"))
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_the_line_in_which_excel_keeps_the_separator_is_no_header(write, separator):
+    text = "Patient,Age\na,40\nb,50\n".replace(",", separator)
+    assert [*read_clinical(write(f"sep={separator}\n{text}"))["age_years"]] == [40, 50]
+    assert patients_of(write(f'"sep={separator}"\r\n{text}')) == ["a", "b"]
+
+
+def test_a_point_beside_decimal_commas_is_named(write):
+    with pytest.raises(UserError, match=r"in the column OS_days, a point may separate thousands.*12,5; got 1\.234;"):
+        read_clinical(write("Patient;OS_days;dose\na;1.234;12,5\nb;400;3,5\n"))
+    assert [*read_clinical(write("Patient;OS_days;dose\na;1.234;12.5\nb;400;3.5\n"))["os_days"]] == [1.234, 400]

@@ -111,6 +111,14 @@ def test_values_out_of_range_or_unknown_are_refused(make_table):
         stage.predict({}, {"gender": "x"})
 
 
+def test_a_stage_that_was_fitted_on_other_spellings_of_sexes_answers_as_before(make_table):
+    chosen, table = settings(task="death01", clinical=("age_years", "gender")), make_table()
+    now = fit_stage(table, chosen)
+    before = fit_stage(table.replace({"gender": {"female": "f", "male": "m"}}), chosen)
+    for word in ("female", "F", "male", "Mann"):
+        assert before.predict({}, {"gender": word}) == now.predict({}, {"gender": word})
+
+
 def test_a_column_of_ones_own_table_can_be_an_input(make_table):
     table = make_table()
     table["cluster"] = np.arange(len(table)) % 3.0

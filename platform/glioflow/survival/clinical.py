@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from glioflow.errors import UserError, one_line
 from glioflow.text_files import read_text
@@ -18,6 +18,23 @@ if TYPE_CHECKING:
 
 _GENDERS = {"1": "female", "2": "male"}
 _HISTOLOGIES = {"1": "astrocytoma", "2": "oligoastrocytoma", "3": "oligodendroglioma"}
+# Spellings of sexes in the languages of hospitals. Numbers stay: 1 is a man in ISO 5218, and a woman in data.csv.
+_SEXES = {
+    **dict.fromkeys(
+        "f female w woman women girl weiblich frau femme feminin féminin féminine mujer femenino femenina donna femmina"
+        " femminile feminino feminina vrouw vrouwelijk kvinna kvinde kvinne nainen kobieta žena nő ж женский женщина"
+        " 女 女性 여 여성".split(),
+        "female",
+    ),
+    **dict.fromkeys(
+        "m male man men boy männlich maennlich mann homme masculin hombre masculino uomo maschio maschile homem"
+        " mannelijk mand mies mężczyzna muž férfi м мужской мужчина 男 男性 남 남성".split(),
+        "male",
+    ),
+    **dict.fromkeys("other o d diverse divers nonbinary non-binary intersex intersexual".split(), "other"),
+}
+_SEPARATOR_LINE = re.compile(r'\s*"?sep=(?P<separator>[,;\t|])"?[ ,;]*\r?\n', re.IGNORECASE)
+_DECIMAL_COMMA, _THOUSANDS = re.compile(r"[-+]?\d+,\d+"), re.compile(r"[-+]?[1-9]\d{0,2}(?:\.\d{3})+")
 _LOWER_GRADES = {"1": "2", "2": "3"}  # codes of data.csv, verified against the same patients' grades in words
 _ROMAN_GRADES = {"G1": "1", "G2": "2", "G3": "3", "G4": "4"}
 # Spellings of whether an event was observed, by pandas, people and cBioPortal.
@@ -84,7 +101,7 @@ def typed_value(name: str, value: object, *, codes: Mapping[str, str] | None = N
         codes: Meaning of this source's codes.
 
     Raises:
-        UserError: If a value of a numeric column is not a number or is outside the column's range.
+        UserError: If a value of a numeric column is not a number or is outside the column's range, or a sex is none.
     """
     column = COLUMNS[name]
     text = "" if value is None else str(value).strip()
@@ -95,6 +112,8 @@ def typed_value(name: str, value: object, *, codes: Mapping[str, str] | None = N
     if name in TARGETS and name in _WHOLE:
         text = _FLAGS.get(text.lower(), text)
     text = (codes or {}).get(text.removesuffix(".0") if codes else text, text)
+    if name == "gender":
+        return _sex(text, value)
     if column.kind == "category":
         return text.lower()
     try:
@@ -105,6 +124,21 @@ def typed_value(name: str, value: object, *, codes: Mapping[str, str] | None = N
         whole = "whole " if name in _WHOLE else ""
         raise UserError(f"{name} must be a {whole}number from {column.low:g} to {column.high:g}", repr(value))
     return number
+
+
+def _sex(text: str, value: object) -> str:
+    """Return `female`, `male` or `other` for any spelling of it, and a number as it is; raises `UserError`."""
+    word = text.lower().removesuffix(".").removesuffix(".0")
+    if word.isdecimal():
+        return word
+    if word not in _SEXES:
+        raise UserError("gender must be a known word", repr(value), choices=["female", "male", "other"])
+    return _SEXES[word]
+
+
+def spelled_as(name: str, level: str) -> str:
+    """Return how a category is spelled in tables now: GlioFlow 0.1 left `f` of a column of sexes as it was."""
+    return _SEXES.get(level, level) if name == "gender" else level
 
 
 def clinical_name(name: str) -> str | None:
@@ -193,20 +227,22 @@ def _read_one(path: Path) -> "pd.DataFrame":
     if raw.index.has_duplicates:
         again = raw.index[raw.index.duplicated()][0]
         raise UserError("a clinical table must have one row for each patient", f"{again} again", file=path)
+    _check_points(raw, path)
     table = pd.DataFrame(index=raw.index)
     for name, column in COLUMNS.items():
-        source = next((source for source in (name, *column.sources) if source in raw), None)
-        if source is None:
-            continue
-        cells = raw.pop(source)
-        if source == "Survival_days":
-            cells, table["os_event"] = _split_alive(cells)
-        codes = column.sources.get(source, {})
-        try:
-            values = [typed_value(name, cell, codes=codes) for cell in cells]
-        except UserError as error:
-            raise error.replace(rule=f"in {path.name}, column {source}: {error.rule}") from None
-        table[name] = pd.Series(values, index=raw.index, dtype=float if column.kind == "number" else object)
+        sources = [source for source in dict.fromkeys((name, *column.sources)) if source in raw]
+        for source in sources:
+            cells = raw.pop(source)
+            if source == "Survival_days":
+                cells, table["os_event"] = _split_alive(cells)
+            try:
+                values = _typed(name, cells, column.sources.get(source, {}))
+            except UserError as error:
+                raise error.replace(rule=f"in {path.name}, column {source}: {error.rule}") from None
+            if source != sources[0]:
+                _check_same(name, table[name], values, (sources[0], source), path)
+                values = table[name].combine_first(values)
+            table[name] = values
     for other in raw:
         table[other] = _as_numbers(raw[other])
     if "institution" not in table:
@@ -214,6 +250,36 @@ def _read_one(path: Path) -> "pd.DataFrame":
         if any(institutions):
             table["institution"] = pd.Series(institutions, index=table.index, dtype=object)
     return table.sort_index()
+
+
+def _typed(name: str, cells: "pd.Series[str]", codes: Mapping[str, str]) -> "pd.Series[float] | pd.Series[str]":
+    """Return the cells of a column in its type; raises `UserError` as `typed_value`, or for words beside codes."""
+    import pandas as pd
+
+    number = COLUMNS[name].kind == "number"
+    values = [typed_value(name, cell, codes=codes) for cell in cells]
+    typed = pd.Series(values, index=cells.index, dtype=float if number else object)
+    if name == "gender" and 0 < (coded := sum(str(value).isdecimal() for value in values)) < typed.notna().sum():
+        rule = "gender must be words or numbers, not both"
+        raise UserError(rule, f"{coded} of {typed.notna().sum()} in numbers", hint="write female and male")
+    return typed
+
+
+def _check_same(
+    name: str, first: "pd.Series[Any]", second: "pd.Series[Any]", columns: tuple[str, str], path: Path
+) -> None:
+    """Refuse two columns of one meaning that differ; an age may be rounded in one of them.
+
+    Raises:
+        UserError: Names both columns, and the first patient in whom they differ.
+    """
+    known = first.notna() & second.notna()
+    differ = (first - second).abs() >= 1 if name == "age_years" else first != second
+    if (patients := first.index[known & differ]).size:
+        shown = f"{first[patients[0]]} and {second[patients[0]]} of {patients[0]}"
+        rule = f"the columns {columns[0]} and {columns[1]} both mean {name}, and differ"
+        more = f" and {len(patients) - 1} more" if len(patients) > 1 else ""
+        raise UserError(rule, f"{shown}{more}", hint="remove or rename the one that is wrong", file=path)
 
 
 def patients_of(path: Path) -> list[str]:
@@ -241,6 +307,12 @@ def separator_of(header: str) -> str:
     return max(",;\t", key=header.count)
 
 
+def without_separator_line(text: str) -> tuple[str, str | None]:
+    """Return a table's text without the first line by which Excel knows the separator (`sep=;`), and the separator."""
+    match = _SEPARATOR_LINE.match(text)
+    return (text[match.end() :], match["separator"]) if match else (text, None)
+
+
 def read_rows(path: Path) -> tuple[list[str], list[list[str]]]:
     """Return the columns of a csv and its rows, each with a cell for every column.
 
@@ -251,15 +323,16 @@ def read_rows(path: Path) -> tuple[list[str], list[list[str]]]:
         problem = "is not a file" if path.exists() else "does not exist"
         raise UserError(f"the clinical table {path} {problem}", path, hint="give the path of a CSV file")
     try:
-        text = read_text(path, wide=True)
+        text, separator = without_separator_line(read_text(path, wide=True))
         header = next((line for line in text.splitlines() if line.strip()), "")
-        *cells, last = csv.reader(io.StringIO(f"{text}\n\n", newline=""), delimiter=separator_of(header))
+        separator = separator or separator_of(header)
+        *cells, last = csv.reader(io.StringIO(f"{text}\n\n", newline=""), delimiter=separator)
         if last:  # the blank line at the end is inside a cell, like all rows before it
             raise csv.Error(f"a quote that never ends in the row of {last[0][:40]}")
         names, *rows = [row for row in cells if len(row) > 1 or "".join(row).strip()] or [[]]
     except (OSError, csv.Error) as error:
         raise UserError("a clinical table must be a readable csv", one_line(error, most=120), file=path) from None
-    check_header(header, path)
+    _check_header(names, path)
     for row in rows:
         if any(cell.strip() for cell in row[len(names) :]):
             rule = "a row of the table must have no more cells than it has columns"
@@ -267,11 +340,26 @@ def read_rows(path: Path) -> tuple[list[str], list[list[str]]]:
     return [name.strip() for name in names], [[*row[: len(names)], *[""] * (len(names) - len(row))] for row in rows]
 
 
-def check_header(header: str, path: Path) -> None:
-    """Refuse a csv header in which two columns have the same name, since it is ambiguous which one counts."""
-    names = [name.strip() for name in next(csv.reader([header], delimiter=separator_of(header)), [])]
+def _check_header(columns: Sequence[str], path: Path) -> None:
+    """Refuse a csv in which two columns have the same name, since it is ambiguous which one counts."""
+    names = [name.strip() for name in columns]
     if twice := sorted(name for name, times in Counter(names).items() if name and times > 1):
         raise UserError("a column of the table must appear once", ", ".join(twice), file=path)
+
+
+def _check_points(table: "pd.DataFrame", path: Path) -> None:
+    """Refuse a number such as 1.234 in a table with decimal commas, where its point may separate thousands.
+
+    Raises:
+        UserError: Names the column, the number, and a cell with a comma.
+    """
+    cells = {str(name): [str(cell).strip() for cell in table[name]] for name in table}
+    comma = next((cell for column in cells.values() for cell in column if _DECIMAL_COMMA.fullmatch(cell)), None)
+    for name, column in cells.items() if comma is not None else ():
+        if (point := next(filter(_THOUSANDS.fullmatch, column), None)) is not None:
+            rule = f"in the column {name}, a point may separate thousands: the table has a decimal comma in {comma}"
+            hint = "write all numbers with a decimal point and no separator of thousands"
+            raise UserError(rule, point, hint=hint, file=path)
 
 
 def _split_alive(cells: "pd.Series[str]") -> tuple["pd.Series[str]", "pd.Series[float]"]:

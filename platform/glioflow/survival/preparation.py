@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from glioflow.survival.clinical import spelled_as
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -121,7 +123,10 @@ def encode(table: "pd.DataFrame", inputs: Sequence[Input]) -> Matrix:
             columns.append(cells.to_numpy(dtype=np.float64, na_value=np.nan))
             continue
         missing = cells.isna().to_numpy()
-        columns += [np.where(missing, np.nan, (cells == level).to_numpy(dtype=np.float64)) for level in entry.levels]
+        for level in entry.levels:
+            now = spelled_as(entry.name, level)
+            words = {level} if now in entry.levels else {level, now}
+            columns.append(np.where(missing, np.nan, cells.isin(words).to_numpy(dtype=np.float64)))
     return np.column_stack(columns)
 
 

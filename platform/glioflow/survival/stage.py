@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from glioflow.errors import UserError, unknown_name
 from glioflow.json_values import JsonObject
-from glioflow.survival.clinical import COLUMNS, TARGETS, clinical_name, typed_value
+from glioflow.survival.clinical import COLUMNS, TARGETS, clinical_name, spelled_as, typed_value
 from glioflow.survival.evaluated import Interval
 from glioflow.survival.fitted import CoxModel, FittedModel, LinearModel, LogisticModel, WeibullModel
 from glioflow.survival.preparation import Preparation, one_row
@@ -162,7 +162,8 @@ class SurvivalStage(BaseModel):
         known: dict[str, object] = {}
         for entry in self.preparation.inputs:
             value = features.get(entry.name) if entry.source == "shape" else given.get(entry.name)
-            if entry.levels is not None and value is not None and value not in entry.levels:
+            known_words = {*(entry.levels or ()), *(spelled_as(entry.name, level) for level in entry.levels or ())}
+            if entry.levels is not None and value is not None and value not in known_words:
                 raise UserError(f"{entry.name} must be a category that the model knows", value, choices=entry.levels)
             known[entry.name] = None if isinstance(value, float) and not np.isfinite(value) else value
         return known

@@ -14,7 +14,7 @@ from glioflow.data.formats.listed_entries import PATIENT, Entry, case_of, path_i
 from glioflow.data.formats.record import CaseFiles, reason
 from glioflow.data.formats.volume_names import is_volume
 from glioflow.errors import UserError
-from glioflow.survival.clinical import separator_of
+from glioflow.survival.clinical import separator_of, without_separator_line
 from glioflow.text_files import read_text
 
 _CASE = ("case", "id", "case_id", "caseid")
@@ -32,9 +32,9 @@ def read_rows(file: Path, errors: str = "strict") -> list[dict[str, str | None]]
 def _read(file: Path, errors: str = "strict") -> tuple[list[str], list[dict[str | Any, str | None]]]:
     """Return the header of a csv and its rows: of a repeated column the last value, under None what is beyond all."""
     try:
-        text = re.sub(r"^sep=.\r?\n", "", read_text(file, wide=True, errors=errors))  # a line for Excel
+        text, separator = without_separator_line(read_text(file, wide=True, errors=errors))
         header = text.partition("\n")[0]
-        separator = "|" if "|" in header else separator_of(header)
+        separator = separator or ("|" if "|" in header else separator_of(header))
         reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator)
         return list(reader.fieldnames or ()), list(reader)
     except (OSError, csv.Error) as error:
