@@ -108,6 +108,18 @@ def test_what_cannot_be_begun_is_refused_before_anything_is_written(home, tmp_pa
     assert sorted(home.rglob("*")) == before
 
 
+def test_an_auto_goes_on_with_its_cohort_in_another_place_and_with_no_other(home, tmp_path):
+    for name, seed in (("here", 0), ("other", 1)):
+        synthesize_lgg(tmp_path / name, patients=3, seed=seed, size=32)
+    check = {"check": STAGES["check"]}
+    go_through(begin_state("a", tmp_path / "here", 1.0), quiet, every=check)
+    with pytest.raises(UserError, match=r"began with the cohort .*here, and this one has other files"):
+        read_state("a", tmp_path / "other", None)
+    moved = (tmp_path / "here").rename(tmp_path / "there")
+    go_through(read_state("a", moved, None), quiet, every=check)
+    assert read_state("a", moved, None).cohort == str(moved)
+
+
 def test_a_missing_cohort_another_cohort_and_a_damaged_state_are_named(home, tmp_path):
     with pytest.raises(UserError, match="does not exist"):
         gf.auto(tmp_path / "nowhere", hours=1)

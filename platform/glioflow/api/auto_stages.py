@@ -9,7 +9,7 @@ from typing import Any
 
 from glioflow import cluster
 from glioflow.api.auto_runs import describe_trial, seconds_of, step_seconds
-from glioflow.api.auto_state import AutoState, Outcome, search_of
+from glioflow.api.auto_state import AutoState, Outcome, fingerprint_at, search_of
 from glioflow.api.cohorts import check
 from glioflow.api.experiments import crossval, search, train
 from glioflow.api.planning import plan
@@ -75,7 +75,8 @@ def check_cohort(work: Work) -> Outcome:
         hint = f"`glioflow data check {work.state.cohort}` lists {count(len(errors), 'error')}"
         where = "" if first.file in first.rule else f"{first.file}: "
         raise UserError(f"{where}{first.rule}", first.value, hint=hint)
-    return {"patients": checked.patients, "slices": checked.slices, "warnings": len(checked.problems)}
+    found = {"patients": checked.patients, "slices": checked.slices, "warnings": len(checked.problems)}
+    return {**found, "fingerprint": fingerprint_at(Path(work.state.cohort))}
 
 
 def plan_experiment(work: Work) -> Outcome:

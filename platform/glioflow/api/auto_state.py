@@ -15,6 +15,9 @@ from glioflow import atomic
 from glioflow.clock import now_ms
 from glioflow.cluster.remote_home import address_of, fetch, list_shared, share
 from glioflow.cluster.storage import home
+from glioflow.data.formats.detect import open_cohort
+from glioflow.data.prepared.digests import digest_cases
+from glioflow.data.prepared.manifest import fingerprint_of
 from glioflow.errors import StoreFailed, UserError
 
 _FORMAT = 1
@@ -103,10 +106,10 @@ def begin_state(name: str, cohort: Path, hours: float) -> AutoState:
 
 
 def read_state(name: str, cohort: Path, hours: float | None) -> AutoState:
-    """Return the state of an `auto` to continue, with a new budget if one is given.
+    """Return the state of an `auto` to continue, with a new budget if one is given, and the place of its cohort now.
 
     Raises:
-        UserError: If there is none of this name, it began with another cohort, or its file is no state.
+        UserError: If there is none of this name, it began with a cohort of other files, or its file is no state.
     """
     folder = home() / "auto" / name
     if _file(folder).name not in list_shared(folder):
@@ -125,8 +128,19 @@ def read_state(name: str, cohort: Path, hours: float | None) -> AutoState:
         hint = "begin a new one under another --name"
         raise UserError("the state of the auto is damaged", file=_file(folder), hint=hint) from None
     if state.cohort != str(cohort):
-        raise UserError(f"auto {name} began with the cohort {state.cohort}", cohort, hint="give that cohort")
+        known = state.stages.get("check", {}).get("fingerprint")
+        if known is None or known != fingerprint_at(cohort):
+            others = "" if known is None else ", and this one has other files"
+            raise UserError(
+                f"auto {name} began with the cohort {state.cohort}{others}", cohort, hint="give that cohort"
+            )
+        state.cohort = str(cohort)
     return state
+
+
+def fingerprint_at(cohort: Path) -> str:
+    """Return the fingerprint of a cohort's files, which stays as it is when their folder moves."""
+    return fingerprint_of(digest_cases(open_cohort(cohort), ()), ())
 
 
 def search_of(name: str) -> str:
