@@ -6,9 +6,11 @@ import pytest
 
 from glioflow.survival import SurvivalSettings
 from glioflow.survival import crossvalidation as cv
+from glioflow.survival.calibration import calibration, calibration_over_time
 from glioflow.survival.evaluation import evaluate_stage
 from glioflow.survival.leakage_example import rebuild_leakage
-from glioflow.survival.outcome import take_outcome
+from glioflow.survival.outcome import Outcome, take_outcome
+from glioflow.survival.statistics import Prediction
 
 QUICK = {"repeats": 3, "num_bootstrap": 300, "num_permutations": 0}
 GRID = np.array([100.0, 500.0])
@@ -226,3 +228,21 @@ def test_an_input_that_tells_no_patient_from_another_is_named(make_table, value,
     named = f"the input bevr is {words} for all 40 patients"
     assert named in evaluate_stage(make_table(40).assign(bevr=value), chosen).warnings
     assert not any("for all" in warning for warning in evaluate_stage(make_table(40), chosen).warnings)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_slope_of_calibration_that_has_no_maximum_is_not_estimated(sign):
+    rank = np.arange(20, dtype=float)
+    probability = np.clip((rank + 0.5) / 20 if sign > 0 else 1 - (rank + 0.5) / 20, 0.01, 0.99)
+    separable, mixed = rank >= 12, rank % 3 == 0
+    for event, known in ((separable, False), (mixed, True)):
+        outcome = Outcome("binary", event, np.zeros(20))
+        assert np.isfinite(calibration(outcome, probability)["calibration_slope"]) == known
+    grid = np.arange(0.0, 50.0)
+    survival = np.exp(-np.outer(np.exp((rank - 10) / 5) / 100, grid))
+    prediction = Prediction(risk=rank, survival=survival)
+    chosen = SurvivalSettings(task="overall_survival")
+    for days, known in ((30 - rank if sign > 0 else 1 + rank, False), (1 + (7 * rank) % 20, True)):
+        outcome = Outcome("time", np.ones(20, dtype=bool), days)
+        found = calibration_over_time(outcome, prediction, survival, chosen, grid)
+        assert np.isfinite(found["calibration_slope"]) == known
