@@ -2,6 +2,7 @@
 
 import os
 import threading
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -35,6 +36,13 @@ def save_volume(path):
 def test_a_folder_without_a_cohort_is_left_after_its_first_files_and_says_how_far_it_was_looked_at(crowded, look):
     with pytest.raises(TooLarge, match=r"among the first 10 files and folders in .*up to .*b2/21\.txt; give"):
         look(crowded)
+
+
+@pytest.mark.parametrize("look", [open_cohort, open_source, cohort_checks.check])
+def test_the_root_of_all_files_is_no_cohort_and_is_not_walked(look, monkeypatch):
+    monkeypatch.setattr(tree, "MOST_OTHERS", 0)
+    with pytest.raises(TooLarge, match=r"must have a folder of its own, and / is the root of all files"):
+        look(Path("/"))
 
 
 def test_a_folder_of_other_things_does_not_hide_the_cohort_beside_it(crowded, monkeypatch):

@@ -194,3 +194,14 @@ def test_an_address_is_printed_without_its_password(tracking):
         tracking.run("0" * 32)
     assert "postgresql://db/mlflow" in str(caught.value)
     assert "hush" not in str(caught.value)
+
+
+def test_a_store_that_another_process_has_locked_is_named_at_once(tmp_path):
+    path = tmp_path / "mlflow.db"
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as holder:
+        holder.execute("CREATE TABLE held (x)")
+        holder.execute("BEGIN EXCLUSIVE")
+        rule = "reachable store.*another process has locked it; end the process that holds it, or wait for it"
+        with pytest.raises(UserError, match=rule):
+            check_address(f"sqlite:///{path}", patience_s=0)
+    check_address(f"sqlite:///{path}", patience_s=0)

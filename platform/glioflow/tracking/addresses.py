@@ -29,6 +29,7 @@ _TIMEOUTS = {
     "pyodbc": {"timeout": 3},
 }
 _ANSWER_S = 5
+_LOCKED = "another process has locked it"
 _SERVER_ERROR = 500
 _BUSY = 429
 _NO_LOGIN = (401, 403, 407)
@@ -64,11 +65,13 @@ def answers(uri: str, *, patience_s: float) -> bool:
 
 
 def _unusable(uri: str, trouble: str) -> UserError:
+    hint = (
+        "start that store, or give the address of an MLflow server (http://HOST:5000) or of a database "
+        "(postgresql://..., sqlite:///FILE), or unset it to use the home's own store"
+    )
+    hint = "end the process that holds it, or wait for it" if trouble == _LOCKED else hint
     return UserError(
-        "MLFLOW_TRACKING_URI must name a reachable store",
-        f"{without_password(uri)!r}: {trouble}",
-        hint="start that store, or give the address of an MLflow server (http://HOST:5000) or of a database "
-        "(postgresql://..., sqlite:///FILE), or unset it to use the home's own store",
+        "MLFLOW_TRACKING_URI must name a reachable store", f"{without_password(uri)!r}: {trouble}", hint=hint
     )
 
 
@@ -157,11 +160,11 @@ def _ask_sqlite(uri: str) -> str | None:
     except OSError as error:
         return str(error.strerror)
     try:
-        with contextlib.closing(sqlite3.connect(path, timeout=_CONNECT_S)) as connection:
+        # Who only writes holds a lock for moments.
+        with contextlib.closing(sqlite3.connect(path, timeout=_ANSWER_S)) as connection:
             connection.execute("PRAGMA schema_version")
     except sqlite3.Error as error:
-        busy = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY  # another process is writing
-        return None if busy else str(error)
+        return _LOCKED if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY else str(error)
     return None
 
 

@@ -14,7 +14,7 @@ from glioflow.data.formats.file_roles import DECLARED, NO_ROLES, read_roles
 from glioflow.data.formats.junk import is_packed
 from glioflow.data.formats.links import is_broken
 from glioflow.data.formats.record import CaseFiles, Cohort
-from glioflow.data.formats.tree import first_files, too_many
+from glioflow.data.formats.tree import first_files, is_whole_disk, too_many, whole_disk
 from glioflow.errors import UserError, unknown_name
 
 # Formats of images that are not read, and the format to convert them to.
@@ -68,6 +68,8 @@ def detect_format(path: Path) -> Format:
             raise UserError("the files must be unpacked", path.name, hint=f"unpack {path.name}", file=path)
         problem = "is not a folder" if path.exists() else "does not exist"
         raise UserError(f"{path} {problem}", path, hint="give the folder of a cohort")
+    if is_whole_disk(path):
+        raise whole_disk(path)
     if not any(path.iterdir()):
         raise UserError(f"the folder {path} is empty", path, hint="give a folder with at least one case")
     files, last = first_files(path)

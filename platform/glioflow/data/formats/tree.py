@@ -61,6 +61,17 @@ def too_many(path: Path, last: Path) -> TooLarge:
     return TooLarge(rule, f"none of a known format, up to {last}", hint=_HINT)
 
 
+def is_whole_disk(path: Path) -> bool:
+    """Return whether a folder is the root of the file system, which no walk through it ends soon."""
+    there = path.resolve()
+    return there == there.parent
+
+
+def whole_disk(path: Path) -> TooLarge:
+    """Return the error for the root of the file system."""
+    return TooLarge(f"a cohort must have a folder of its own, and {path} is the root of all files", path, hint=_HINT)
+
+
 def find_beside(path: Path, *, most: int = 100_000) -> Mapping[str, list[str]]:
     """Return what is not read among the first `most` files and folders below `path`, relative to it, by the reason.
 
