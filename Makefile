@@ -9,6 +9,7 @@ STAMP := $(VENV)/.installed
 export RAY_USAGE_STATS_ENABLED := 0
 export MLFLOW_DISABLE_TELEMETRY := true
 export NO_ALBUMENTATIONS_UPDATE := 1
+unexport PYTHONDONTWRITEBYTECODE # each process of the tests would compile every module anew
 
 .PHONY: setup demo test test-alone test-on-ray test-slow lint docs bench serve page lock system-packages
 
@@ -44,9 +45,9 @@ docs: setup ## into docs/_build/html; every warning is an error
 test: setup
 	@$(MAKE) --no-print-directory --jobs=2 lint docs test-on-ray test-alone
 
-test-on-ray: setup
+test-on-ray: setup ## a file whose tests start Ray has the word `ray` (tests/conftest.py sees to it)
 	$(BIN)/python -m pytest --numprocesses=2 --max-worker-restart=0 --dist=loadfile --durations=10 \
-		-m "ray and not (slow or real or gpu)" tests
+		-m "ray and not (slow or real or gpu)" $$(grep -rlw --include='test_*.py' ray tests)
 
 test-alone: setup
 	OMP_NUM_THREADS=1 nice -n 19 $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --max-worker-restart=0 --dist=loadfile \

@@ -1,5 +1,6 @@
 """What many tests stand on: a tiny cohort, a home of its own for each test, an MLflow store that costs no migration."""
 
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -21,6 +22,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "ray" in getattr(item, "fixturenames", ()):
             item.add_marker("ray")
+        if item.get_closest_marker("ray") and not re.search(r"\bray\b", item.path.read_text()):
+            raise pytest.UsageError(f"write the word `ray` into {item.path}: make test-on-ray collects no other file")
 
 
 @pytest.fixture(autouse=True)
