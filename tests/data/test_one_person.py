@@ -36,6 +36,8 @@ def write_volumes(folder, names):
         (["IM-0001-0002.tif", "IM-0001-0003.tif"], (2, 3)),
         (["7.png", "8.png"], (7, 8)),
         (["Scan_1.tif", "scan_2.tif"], (1, 2)),
+        (["9.tif", "999999.tif", "1000000.tif"], (9, 999999, 1000000)),
+        (["a_999999.tif", "a_1000000.tif"], (999999, 1000000)),
     ],
 )
 def test_slices_have_the_numbers_that_their_names_mean(tmp_path, names, numbers):
@@ -48,6 +50,14 @@ def test_slices_have_the_numbers_that_their_names_mean(tmp_path, names, numbers)
 def test_a_negative_number_counts_in_a_case_folder_too(tmp_path):
     write_slices(tmp_path / "a", ["a_-3.tif", "a_2.tif"])
     assert read_study([tmp_path / "a"]).slice_numbers == (-3, 2)
+
+
+def test_slices_with_far_numbers_are_the_same_study_as_a_folder_and_as_files(tmp_path):
+    files = write_slices(tmp_path / "a", ["a_1.tif", "a_1000000.tif"])
+    for paths in (files, [tmp_path / "a"]):
+        case = read_study(paths)
+        assert case.slice_numbers == (1, 1000000)
+        assert all(len(warning) < 1000 for warning in case.warnings)
 
 
 def refused(paths, value):

@@ -126,7 +126,7 @@ def _read_slices(
         rule = "a slice must be named after its folder"
         problems.append(Problem.about(wrong[0], root, rule, f"{count(len(wrong), 'file')} with another name"))
     numbers = sorted(images.keys() | masks.keys())
-    if gaps := sorted(set(range(1, numbers[-1] + 1)) - set(numbers)):
+    if gaps := lgg.missing_numbers(numbers, 1):
         rule = "slice numbers must run from 1 without a gap"
         problems.append(Problem.about(case.files[0].parent, root, rule, f"{gaps[:10]} missing"))
     planes: list[NDArray[np.uint8]] = []

@@ -34,7 +34,7 @@ NO_SLICES = "a case folder must hold slices named <case>_<n>.tif"
 NO_SLICE_OF_MASK = "a mask has no slice of its number"
 NO_MASK_OF_SLICE = "a slice has no mask, and others have one"
 
-_SLICE = re.compile(r"^(?P<case>.+)_(?P<number>-?\d{1,6})(?P<mask>_mask)?\.(?:tiff?|png)$", re.IGNORECASE)
+_SLICE = re.compile(r"^(?P<case>.+)_(?P<number>-?\d{1,7})(?P<mask>_mask)?\.(?:tiff?|png)$", re.IGNORECASE)
 # Folders of masks and of images that are side by side in copies.
 _IMAGE_FOLDERS, _MASK_FOLDERS = ("images", "image", "imgs"), ("masks", "mask")
 _WRAPPERS = ("kaggle_3m", "lgg-mri-segmentation")
@@ -178,7 +178,7 @@ def read(case: CaseFiles, *, threshold: int | None = None) -> Case:
     mask = None
     if masks:
         mask = np.stack([read_mask(masks[number], slices[0].shape[:2], threshold) for number in numbers])
-    missing = sorted(set(range(numbers[0], numbers[-1] + 1)) - set(numbers))
+    missing = missing_numbers(numbers, numbers[0])
     warnings = (f"slice numbers {missing} are missing between {numbers[0]} and {numbers[-1]}",) if missing else ()
     return Case(
         id=case.id,
@@ -191,6 +191,12 @@ def read(case: CaseFiles, *, threshold: int | None = None) -> Case:
         warnings=warnings,
         files=tuple(images[number] for number in numbers),
     )
+
+
+def missing_numbers(numbers: Sequence[int], first: int, *, most: int = 100) -> list[int]:
+    """Return the first of the numbers that are missing between `first` and the last of the ascending `numbers`."""
+    known = set(numbers)
+    return list(itertools.islice((number for number in range(first, numbers[-1]) if number not in known), most))
 
 
 def pair_slices(files: Iterable[Path]) -> tuple[dict[int, Path], dict[int, Path]]:

@@ -16,10 +16,10 @@ from glioflow.errors import TooLarge, UserError
 
 MAX_VALUES = 2**28
 _ONE_PERSON, _ONE_AT_A_TIME = "the slices of a study must be of one person", "send one study at a time"
-# `a_3.tif`, `a_-3.tif` (a slice below the first), `a3.tif` and `a (3).tif`.
+# `a_3.tif`, `a_-3.tif` (a slice below the first), `a3.tif` and `a (3).tif`; eight digits are a date.
 _NAME = re.compile(
-    r"^(?P<case>.*?)[_ ]*(?:\((?=\d+\)))?(?P<number>(?:(?<=[_ ])-)?\d{1,6})?(?:(?<=\d)\))?(?P<mask>_mask)?"
-    r"\.(?:tiff?|png)$",
+    r"^(?P<case>.*?)[_ ]*(?:\((?=\d+\)))?(?P<number>(?:^|(?<=[_ ]))\d{7}|(?:(?<=[_ ])-)?\d{1,6})?(?:(?<=\d)\))?"
+    r"(?P<mask>_mask)?\.(?:tiff?|png)$",
     re.IGNORECASE | re.DOTALL,
 )
 
