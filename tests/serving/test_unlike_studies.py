@@ -81,6 +81,25 @@ def test_inverted_intensities_are_refused_or_warned_about(cohort, tiny, steps):
         assert "inverted" in response.json()["error"]["hint"]
 
 
+def clipped(response):
+    assert response.status_code == 200, response.text
+    return [warning for warning in response.json()["study"]["warnings"] if "clipped" in warning]
+
+
+def test_clipped_intensities_are_warned_about_and_those_of_a_usual_window_are_not(cohort, experiment):
+    api, image = endpoint(experiment, cohort[:-1]), cohort[-1].image
+    assert not clipped(ask(api, image))
+    assert not clipped(ask(api, np.minimum(image, np.percentile(image, 99.5, axis=(0, 1, 2)).astype(image.dtype))))
+    inside = [np.percentile(plane[plane > plane.min()], 60) for plane in np.moveaxis(image, -1, 0)]
+    low = np.minimum(image, np.array(inside).astype(image.dtype))
+    for one in (low, low.astype(np.float32) * np.float32(0.37)):
+        warnings = clipped(ask(api, one))
+        assert [warning.split()[0] for warning in warnings] == list(CHANNELS)
+    only = image.copy()
+    only[..., 1] = low[..., 1]
+    assert [warning.split()[0] for warning in clipped(ask(api, only))] == ["flair"]
+
+
 def test_the_bundle_says_from_which_distance_on_a_study_is_refused(cohort, experiment):
     inverted = cohort[-1].image.max() - cohort[-1].image
     for limit, status in ((5.0, 422), (None, 200)):

@@ -39,6 +39,9 @@ MAX_USUAL_DRIFT = 4.0
 MIN_VOLUME_SLICES = 8
 # A sequence with a higher intensity than this was not scaled to 0..1.
 MIN_STORED_TOP = 20
+# Share of a channel's voxels above its minimum that may hold its maximum: 0.000003 in 65 LGG patients, about 0.02 after
+# windowing at the 99.5th percentile, 0.3 to 0.7 after clipping at 40 of 255.
+MAX_AT_TOP, _PLATEAU, _LEAST_INSIDE = 0.05, 4, 500
 # Aspect ratios of a pixel above which to warn and to refuse.
 MAX_STRETCH, MOST_STRETCH = 1.5, 8.0
 # Largest rotation of a grid's axes against the patient's, and largest shear, without a warning.
@@ -107,6 +110,7 @@ def warnings_about(case: Case, description: Description) -> list[str]:
         *_direction_warnings(case),
         *_channel_warnings(case),
         *_scaling_warnings(case, description),
+        *_clipping_warnings(case),
         *_lone_slice_warnings(case, description),
         *_order_warnings(case),
         *_skull_warnings(case, description),
@@ -189,6 +193,33 @@ def _scaling_warnings(case: Case, description: Description) -> list[str]:
     scaled = [name for name, top in tops.items() if 0 < top <= 1 and max(tops.values()) > MIN_STORED_TOP]
     rule = "holds nothing above 1, and other sequences do: the answer may be wrong; check whether it was scaled"
     return [f"{name} {rule}" for name in scaled]
+
+
+def _clipping_warnings(case: Case) -> list[str]:
+    rule = "the study seems to be clipped or inverted, and the answer may be wrong; send intensities as the scanner does"
+    shares = {name: share_at_top(case.image[..., k]) for k, name in enumerate(case.channels)}
+    return [
+        f"{name} holds its highest value in {share:.0%} of the voxels above its lowest: {rule}"
+        for name, share in shares.items()
+        if share > MAX_AT_TOP
+    ]
+
+
+def share_at_top(channel: NDArray[np.generic]) -> float:
+    """Return the share of the voxels of a channel (S, H, W) above its minimum that hold its maximum.
+
+    It is 0 where the value below the maximum is about as frequent, as in an image of few gray values, and where there
+    are too few voxels to judge.
+    """
+    sample = np.asarray(channel[:, ::2, ::2], np.float32)
+    inside = sample[sample > sample.min()] if sample.size else sample
+    if inside.size < _LEAST_INSIDE:
+        return 0.0
+    count = np.count_nonzero(inside == inside.max())
+    below = inside[inside < inside.max()]
+    if not below.size or count <= _PLATEAU * np.count_nonzero(below == below.max()):
+        return 0.0
+    return float(count / inside.size)
 
 
 def _lone_slice_warnings(case: Case, description: Description) -> list[str]:
