@@ -365,7 +365,7 @@ def test_a_folder_of_files_named_by_sequences_alone_is_one_study(tmp_path):
     assert (case.id, case.channels, case.mask is not None) == ("p1", ("flair", "t1", "t1_km", "t2"), True)
 
 
-@pytest.mark.parametrize("name", ["p1_{}.nii.gz", "{}.nii.gz"])
+@pytest.mark.parametrize("name", ["p1_{}.nii.gz", "{}.nii.gz", "image.nii.gz"])
 def test_a_folder_for_each_sequence_is_the_study_that_its_files_are(tmp_path, name):
     for channel in ("T1", "FLAIR"):
         folder = tmp_path / "DOE" / channel

@@ -252,6 +252,59 @@ def test_a_zip_of_two_peoples_folders_of_slices_is_refused(tmp_path):
             assert read_uploads([upload], folder, SMALL).shape == (1, 8, 9)
 
 
+def read_volumes(tmp_path, names):
+    """Return the study that these volumes are in a zip, and as files."""
+    import nibabel
+
+    from glioflow.data.formats.study import read_study
+
+    paths = [tmp_path / "files" / name for name in names]
+    for value, path in enumerate(paths, start=1):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        nibabel.save(nibabel.Nifti1Image(np.full((4, 5, 6), value, np.int16), np.eye(4)), path)
+    (tmp_path / "study").mkdir()
+    upload = ("a.zip", zipped((name, path.read_bytes()) for name, path in zip(names, paths, strict=True)))
+    return (lambda: read_uploads([upload], tmp_path / "study", SMALL)), (lambda: read_study(paths))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["DOE/flair.nii.gz", "DOE/t1.nii.gz", "SMITH/t1ce.nii.gz", "SMITH/t2.nii.gz"],
+        ["x/1/flair.nii", "x/1/t1.nii", "x/2/t1ce.nii", "x/2/t2.nii"],
+        ["DOE/anat/flair.nii", "DOE/anat/t1.nii", "SMITH/anat/t1ce.nii", "SMITH/anat/t2.nii"],
+        ["DOE/FLAIR/a.nii", "DOE/T1/b.nii", "SMITH/T2/c.nii", "SMITH/T1CE/d.nii"],
+    ],
+)
+def test_folders_of_two_persons_that_complete_each_other_are_refused(tmp_path, names):
+    for read in read_volumes(tmp_path, names):
+        with pytest.raises(UserError, match="of one person") as caught:
+            read()
+        assert caught.value.value == "2 folders with several sequences each"
+        assert "DOE" not in str(caught.value)
+        assert "SMITH" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["anat/flair.nii", "anat/t1.nii", "perf/t1ce.nii", "perf/t2.nii"],
+        ["p1/anat/flair.nii", "p1/anat/t1.nii", "p1/MRI_structural/t1ce.nii", "p1/MRI_structural/t2.nii"],
+        ["a/p1_flair.nii", "a/p1_t1.nii", "b/p1_t1ce.nii", "b/p1_t2.nii"],
+        ["p1/flair.nii", "p1/t1.nii", "p1/more/t1ce.nii", "p1/more/t2.nii"],
+        ["s1/flair.nii", "s2/t1.nii", "s3/t1ce.nii", "s4/t2.nii"],
+        ["FLAIR/flair.nii", "T1/t1.nii", "T1CE/t1ce.nii", "T2/t2.nii"],
+        ["FLAIR/image.nii", "T1/image.nii", "T1CE/image.nii", "T2/image.nii"],
+        ["p1/FLAIR/p1.nii.gz", "p1/T1/p1.nii.gz", "p1/T1CE/p1.nii.gz", "p1/T2/p1.nii.gz"],
+    ],
+)
+def test_folders_of_one_persons_sequences_are_one_study(tmp_path, names):
+    for read in read_volumes(tmp_path, names):
+        case = read()
+        by_name = dict(zip(case.channels, case.image[0, 0, 0].tolist(), strict=True))
+        assert by_name == {"flair": 1, "t1": 2, "t1ce": 3, "t2": 4}
+
+
 def test_pictures_of_a_viewer_beside_dicom_in_a_zip_are_left_out(tmp_path):
     picture = io.BytesIO()
     PIL.Image.new("L", (8, 8)).save(picture, "PNG")

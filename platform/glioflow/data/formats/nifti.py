@@ -281,6 +281,9 @@ def _channels(case: CaseFiles, images: list[Path], description: Mapping[str, obj
         else:
             name = channel_name(stem(file), case.id, file.parent.name)
         names.append(name.lower())
+    folders = [file.parent.name.lower() for file in images]
+    if len(set(names)) != len(names) and len(set(folders)) == len(folders) and all(map(is_channel_name, folders)):
+        names = folders  # `FLAIR/image.nii.gz` and `T1/image.nii.gz`
     if len(set(names)) != len(names):
         raise UserError("the images of a case must have different channel names", ", ".join(names))
     return list(zip(names, images, strict=True))

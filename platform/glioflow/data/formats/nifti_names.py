@@ -5,7 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from glioflow.data.formats.file_roles import DECLARED, FileRoles, Role, case_name
 from glioflow.data.formats.paired_folders import PairFolders, is_part, locate_pairs
@@ -27,6 +27,11 @@ _OF_IMAGES = (
     *("gd", "gad", "ce", "km", "cm", "contrast"),
     *("bet", "brain", "stripped", "reg", "registered", "std", "native", "n4"),
 )
+# Words in the names of folders that hold some images of one person, beside those and the folders of BIDS.
+_OF_FOLDERS = (
+    *("structural", "functional", "perfusion", "diffusion", "conventional", "routine", "mri", "mr", "scans", "images"),
+    *("nifti", "nii", "raw", "processed", "preprocessed", "derivatives", "other"),
+)
 # Numbers of series, as converters of DICOM write them, and sizes of voxels.
 _OF_ONE_IMAGE = re.compile(r"[1-9]\d{0,3}|\d+mm")
 # Words before a number of a series, a repetition or a technique, as in `se3_t1`.
@@ -39,6 +44,7 @@ _NAME_AND_NUMBER = re.compile(
     r"(?![A-Za-z0-9])",
     re.IGNORECASE,
 )
+_ONE_PERSON = "the files of a study must be of one person"
 _BETWEEN, _EDGES = ("_", "-", " ", ".", ""), "_-. "
 _SPACE = re.compile(r"space-", re.IGNORECASE)
 # Parts of BIDS names that describe one image of several, as in `sub-1_ce-gadolinium_T1w`.
@@ -180,7 +186,41 @@ def check_one_person(names: Iterable[str]) -> None:
             ends.add(end.lower())
     if len(ends - set(_OF_IMAGES)) > 1:
         hint = "send one study at a time, or let the names of its files begin with the case"
-        raise UserError("the files of a study must be of one person", f"{len(ends)} case names", hint=hint)
+        raise UserError(_ONE_PERSON, f"{len(ends)} case names", hint=hint)
+
+
+def check_one_owner(images: Iterable[PurePath]) -> None:
+    """Refuse images in folders of several persons, such as `p1/t1`, `p1/flair`, `p2/t2` and `p2/t1ce`.
+
+    Ignores folders for a sequence or a kind of images, such as `anat`, folders with one sequence, and folders of files
+    that are named after one case.
+
+    Raises:
+        UserError: If they belong to several persons.
+    """
+    sequences: dict[tuple[str, ...], set[str]] = {}
+    owners = set()
+    for image in images:
+        name, folders = stem(Path(image.name)), list(image.parent.parts)
+        owners.add(owner_of(name))
+        numbered = NUMBERED.match(name)
+        sequence = numbered["channel"] if numbered else channel_in(name)
+        while folders and _is_of_images(folders[-1]):
+            sequence = sequence or channel_in(folders[-1])
+            folders.pop()
+        sequences.setdefault(tuple(folders), set()).update({sequence} - {None})  # type: ignore[arg-type]
+    whole = [folder for folder, held in sequences.items() if len(held) > 1]
+    apart = [one for one in whole if not any(one != other and one[: len(other)] == other for other in whole)]
+    if len(apart) > 1 and (len(owners) > 1 or owners <= {"", None}):
+        hint = "send one study at a time, or the files of one person in one folder"
+        raise UserError(_ONE_PERSON, f"{len(apart)} folders with several sequences each", hint=hint)
+
+
+def _is_of_images(folder: str) -> bool:
+    """Return whether a folder is named for a sequence or a kind of images, such as `anat` or `3D_FLAIR`."""
+    pieces = [piece for piece in re.split("[_ .-]", folder.lower()) if not _OF_ONE_IMAGE.fullmatch(piece)]
+    known = {_ANATOMY, *_OTHER_DATA, *_OF_IMAGES, *_OF_FOLDERS}
+    return bool(pieces) and all(piece in known or is_channel_name(piece) for piece in pieces)
 
 
 def _numbered_persons(names: Iterable[str]) -> list[str]:

@@ -15,7 +15,7 @@ from glioflow.data.formats.detect import format_named, is_lossy, open_cohort, st
 from glioflow.data.formats.dicom_files import is_dicom
 from glioflow.data.formats.file_roles import NO_ROLES, declared_in, is_mask_name
 from glioflow.data.formats.junk import is_junk
-from glioflow.data.formats.nifti_names import check_one_person, owner_of
+from glioflow.data.formats.nifti_names import check_one_owner, check_one_person, owner_of
 from glioflow.data.formats.png import is_png
 from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.data.formats.volume_names import is_volume, stem, volume_files, without_copies
@@ -110,7 +110,7 @@ def _one_a_sequence(folder: Path) -> list[Path]:
         return []
     volumes = [[file for file in each.iterdir() if is_volume(file.name) and file.is_file()] for each in folders]
     one_each = len(folders) > 1 and all(len(files) == 1 for files in volumes)
-    return [file for (file,) in volumes] if one_each and len({file.name for (file,) in volumes}) > 1 else []
+    return [file for (file,) in volumes] if one_each else []
 
 
 def _open_as_files(folder: Path, files: Sequence[Path]) -> Cohort:
@@ -185,6 +185,7 @@ def _open_files(files: Sequence[Path], *, masks: bool) -> Cohort:
     if all(slices.is_slice(file.name) for file in files):
         return _one("slices", files[0].parent, slices.open_files(files), lgg.LABELS)
     if all(is_volume(file.name) for file in files):
+        check_one_owner(file for file in files if not is_mask_name(file.name))
         if known := published.open_files(files, masks=masks):
             return Cohort("published", files[0].parent, known, {}, published.read)
         if brats.is_case(files):

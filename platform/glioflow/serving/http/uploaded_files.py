@@ -4,14 +4,17 @@ import os
 import re
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO
 
 from glioflow.data.formats.dicom_files import is_dicom
 from glioflow.data.formats.file_roles import is_mask_name
+from glioflow.data.formats.nifti_names import check_one_owner
 from glioflow.data.formats.slices import check_one_folder, is_slice
 from glioflow.data.formats.volume_names import is_volume
+from glioflow.data.sequences import is_channel_name
 from glioflow.errors import TooLarge, UserError, is_out_of_room
 from glioflow.serving.settings import Limits
 
@@ -67,11 +70,17 @@ def _unpack(file: BinaryIO, folder: Path, limits: Limits, left: int) -> list[Pat
             if sum(entry.file_size for entry in entries) > left:
                 raise TooLarge(f"the zips of a study must unpack to at most {limits.unpacked_bytes} bytes together")
             written = []
+            volumes = [name for entry in entries if is_volume((name := PurePosixPath(entry.filename)).name)]
+            check_one_owner(name for name in volumes if not is_mask_name(name.name))
+            apart = _named_by_folder(volumes)
             for entry in _checked_pictures(archive, entries):
                 if entry.compress_type not in _METHODS:
                     raise UserError("the files of a .zip must be stored or deflated", f"method {entry.compress_type}")
+                name = PurePosixPath(entry.filename)
+                own = folder / name.parent.name if name in apart else folder
+                own.mkdir(exist_ok=True)
                 with archive.open(entry) as source:
-                    path = _store(source, folder, PurePosixPath(entry.filename).name, left)
+                    path = _store(source, own, name.name, left)
                 left -= path.stat().st_size
                 written.append(path)
             return written
@@ -93,6 +102,12 @@ def _checked_pictures(archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo]) 
         return [*others, *{path.name: entry for entry, path in pictures.items()}.values()]
     check_one_folder(path.parent for path in pictures.values() if not is_mask_name(path.name))
     return entries
+
+
+def _named_by_folder(volumes: Sequence[PurePosixPath]) -> set[PurePosixPath]:
+    """Return the volumes that share a name and stand in the folder of a sequence, as `FLAIR/image.nii.gz` does."""
+    counts = Counter(name.name for name in volumes)
+    return {name for name in volumes if counts[name.name] > 1 and is_channel_name(name.parent.name)}
 
 
 def _is_packed_dicom(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bool:
