@@ -196,7 +196,7 @@ def _scaling_warnings(case: Case, description: Description) -> list[str]:
 
 
 def _clipping_warnings(case: Case) -> list[str]:
-    rule = "the study seems to be clipped or inverted, and the answer may be wrong; send intensities as the scanner does"
+    rule = "the study seems to be clipped or inverted: the answer may be wrong; send intensities as the scanner does"
     shares = {name: share_at_top(case.image[..., k]) for k, name in enumerate(case.channels)}
     return [
         f"{name} holds its highest value in {share:.0%} of the voxels above its lowest: {rule}"
