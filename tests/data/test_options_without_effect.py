@@ -41,8 +41,8 @@ USED = {
         "fill_missing",
         "mask_source",
     },
-    "listed": {"labels", "scheme"},
-    "dicom": {"outlines", "resample_to"},
+    "listed": {"labels", "scheme", "resample_to", "skip_incomplete", "fill_missing"},
+    "dicom": {"outlines", "resample_to", "skip_incomplete", "fill_missing"},
     "figshare": set(),
     "slices": set(),
 }
@@ -105,7 +105,7 @@ def test_check_reports_it_too(cohorts):
     assert not checked.ok
 
 
-@pytest.mark.parametrize("format", [name for name in USED if name not in ("brats", "published", "nifti")])
+@pytest.mark.parametrize("format", [name for name in USED if "skip_incomplete" not in USED[name]])
 def test_skip_incomplete_is_refused_where_no_case_can_be_incomplete(cohorts, format):
     with pytest.raises(UserError, match=f"--skip-incomplete .*got the format {format}"):
         open_cohort(cohorts / format, skip_incomplete=True)

@@ -35,8 +35,16 @@ def test_images_on_other_grids_are_refused_and_the_way_out_is_said(volumes):
         open_cohort(volumes).read("p1")
 
 
+@pytest.mark.parametrize("listed", [False, True])
 @pytest.mark.parametrize(("onto", "shape"), [("flair", (8, 16, 20)), ("T1", (16, 32, 40))])
-def test_they_are_resampled_to_the_channel_that_is_asked_for_and_masks_come_back_on_its_grid(volumes, onto, shape):
+def test_they_are_resampled_to_the_channel_that_is_asked_for_and_masks_come_back_on_its_grid(
+    volumes, onto, shape, listed
+):
+    inputs = [volumes / "cohort.yaml"]
+    if listed:
+        inputs.insert(0, volumes / "cohort.csv")
+        rows = "case,flair,t1,mask\np1,p1/flair.nii.gz,p1/t1.nii.gz,p1/mask.nii.gz\n"
+        inputs[0].write_text(rows)
     (volumes / "cohort.yaml").write_text(f"resample_to: {onto}\n")
     cohort = open_cohort(volumes)
     case = cohort.read("p1")
@@ -50,7 +58,7 @@ def test_they_are_resampled_to_the_channel_that_is_asked_for_and_masks_come_back
     assert nibabel.load(written).shape == image.shape
     assert np.allclose(nibabel.load(written).affine, image.affine)
     assert np.array_equal(read_mask(written)[0], case.mask)
-    assert cohort.inputs == (volumes / "cohort.yaml",), "another grid is another prepared cohort"
+    assert cohort.inputs == tuple(inputs), "another grid is another prepared cohort"
 
 
 def test_a_channel_that_no_image_is_cannot_be_resampled_to(volumes):

@@ -155,7 +155,7 @@ def check(
     Args:
         source: Folder of a cohort, or one study: a folder or a file.
         channels: `NAME=SERIES` texts that say which DICOM series a channel is, by its description, number or UID.
-        skip_incomplete: Whether cases of NIfTI files that lack a sequence are left out, and named.
+        skip_incomplete: Whether cases that lack a sequence are left out, and named.
         say: Called with the part of the work that is done, and now and then with a line.
 
     Raises:

@@ -18,7 +18,7 @@ Overrides = Annotated[
     typer.Option("-o", "--override", metavar="SECTION.KEY=VALUE", help="Change one key of the experiment; repeatable."),
 ]
 SkipIncomplete = Annotated[
-    bool, typer.Option("--skip-incomplete", help="Leave out cases of NIfTI files that lack a sequence, and name them.")
+    bool, typer.Option("--skip-incomplete", help="Leave out cases that lack a sequence, and name them.")
 ]
 Channels = Annotated[
     list[str] | None,

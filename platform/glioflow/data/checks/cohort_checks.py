@@ -124,7 +124,7 @@ def check(
         path: Folder of a cohort or a study, or a file.
         format: Key in `FORMATS`; None detects it.
         channels: Series that the user chose, by channel, from `channel_choice.parse_choices`.
-        skip_incomplete: Whether to skip cases of NIfTI files that lack a sequence; the report names them.
+        skip_incomplete: Whether to skip cases that lack a sequence; the report names them.
         map_cases: `map`, or a function like it that distributes the cases over processes.
 
     Raises:

@@ -140,15 +140,10 @@ _SKIPPING: Mapping[str, Callable[..., Cohort]] = {
     "brats": brats.open,
     "published": published.open,
     "nifti": nifti.open,
-}
-_WITHOUT_MASKS: Mapping[str, Callable[..., Cohort]] = {
-    "brats": brats.open,
-    "published": published.open,
-    "nifti": nifti.open,
     "dicom": dicom.open,
     "listed": listed.open,
-    "figshare": figshare.open,
 }
+_WITHOUT_MASKS: Mapping[str, Callable[..., Cohort]] = {**_SKIPPING, "figshare": figshare.open}
 
 
 def open_cohort(path: Path, *, format: str | None = None, skip_incomplete: bool = False, masks: bool = True) -> Cohort:
@@ -157,7 +152,7 @@ def open_cohort(path: Path, *, format: str | None = None, skip_incomplete: bool 
     Args:
         path: The folder; for LGG, the one with `data.csv` and a folder per case.
         format: Key in `FORMATS`; None detects it.
-        skip_incomplete: Whether to skip cases of NIfTI files that lack a sequence; the cohort's notes name them.
+        skip_incomplete: Whether to skip cases that lack a sequence; the cohort's notes name them.
         masks: Whether to list masks. Without them, the meaning of their labels need not be known.
 
     Raises:
@@ -167,7 +162,7 @@ def open_cohort(path: Path, *, format: str | None = None, skip_incomplete: bool 
         known = detect_format(path) if format is None else format_named(format)
         name = _name_of(known)
         if name not in _SKIPPING:
-            rule = "--skip-incomplete needs NIfTI, whose file names tell the sequences of a case"
+            rule = "--skip-incomplete needs a format with a file or series for each sequence, such as NIfTI or DICOM"
             raise UserError(rule, f"the format {name}")
         return _SKIPPING[name](path, skip_incomplete=True)
     is_named = format is not None and path.is_dir() and any(path.iterdir())

@@ -5,7 +5,7 @@ A cohort has one folder for each case, with DICOM files of any name below it; a 
 
 import itertools
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -37,6 +37,7 @@ from glioflow.data.formats.dicom_pixels import check_pixels
 from glioflow.data.formats.dicom_series import check_positions, drop_copies, series_of, split_acquisitions, whole_series
 from glioflow.data.formats.dicom_stack import check_frames, check_stack, is_multiframe
 from glioflow.data.formats.file_roles import declared_in, roles_for
+from glioflow.data.formats.missing import settle_incomplete
 from glioflow.data.formats.nifti import check_gray
 from glioflow.data.formats.nifti_header import MAX_VOXELS
 from glioflow.data.formats.record import PERSONS, CaseFiles, Cohort, reason, with_persons
@@ -44,6 +45,7 @@ from glioflow.data.formats.resampling import on_one_grid
 from glioflow.data.formats.segments import note_names, numbered_labels
 from glioflow.data.formats.volume import Volume, orient, spacing_of
 from glioflow.data.formats.volume_files import MAX_CHANNELS
+from glioflow.data.sequences import SEQUENCE_BY_NAME, name_series, weighting
 from glioflow.errors import TooLarge, UserError
 
 _MRI = "MR"
@@ -52,6 +54,7 @@ _MASK = "SEG"
 # Largest distance of a slice from its position in an even stack, as a share of the distance between slices.
 _JITTER = 0.0101
 _MOST_NAMED = 8
+_KEYS = ("outlines", "resample_to", "skip_incomplete", "fill_missing", *PERSONS)
 _IF_MASK = "remove the series, or store it as a segmentation (SEG)"
 # The files of a series, with their headers.
 _Members = list[tuple[Path, Any]]
@@ -62,10 +65,11 @@ def detect(path: Path, files: Sequence[Path] = ()) -> bool:
     return any(is_dicom(file) for file in files)
 
 
-def open(path: Path, *, masks: bool = True) -> Cohort:
+def open(path: Path, *, skip_incomplete: bool = False, masks: bool = True) -> Cohort:
     """List the cases below `path`: all files with one StudyInstanceUID, in any folders, are one case.
 
-    Without `masks`, segmentations are not among the files of a case.
+    Without `masks`, segmentations are not among the files of a case. With `skip_incomplete`, a case that lacks a
+    sequence that most cases have is left out; this takes the headers of all files.
 
     Raises:
         UserError: If a file's header cannot be read.
@@ -99,19 +103,23 @@ def open(path: Path, *, masks: bool = True) -> Cohort:
         case = open_files(files, name=free)
         # Without a PatientID, all studies in a folder are of one person.
         cases[free] = replace(case, patient=name) if case.patient == free else case
-    roles = roles_for("dicom", path, "outlines", "resample_to", *PERSONS)
+    roles = roles_for("dicom", path, *_KEYS)
     listed = with_persons((cases[name] for name in sorted(cases)), roles, path)
     outlines = roles.outlines if masks else ()
-    segments = _segments_of(cases.values())
+    reader: Callable[..., Case] = read
+    if outlines or roles.resample_to:
+        reader = partial(read, outlines=outlines, resample_to=roles.resample_to)
+    listed, reader, incomplete = settle_incomplete(
+        listed, reader, _sequences_of, roles=roles, skip_incomplete=skip_incomplete
+    )
+    segments = _segments_of(listed)
     labels = dict(enumerate(outlines, start=1)) or numbered_labels(segments)
     read_anew = not all(persons)  # all cases without a PatientID were one person
     more = ", and others" if len(notes) > _MOST_NAMED else ""
     left_out_shown = (f"{len(notes)} left out without MRI: {', '.join(notes[:_MOST_NAMED])}{more}",) if notes else ()
-    shown = (*left_out_shown, *note_names(segments))
-    if not (outlines or roles.resample_to or roles.declares_persons):
-        return Cohort("dicom", path, listed, labels, read, notes=shown, read_anew=read_anew)
-    reader = partial(read, outlines=outlines, resample_to=roles.resample_to)
-    inputs = tuple(declared_in(path))
+    shown = (*left_out_shown, *incomplete, *note_names(segments))
+    declares = outlines or roles.resample_to or roles.declares_persons or roles.fill_missing
+    inputs = tuple(declared_in(path) if declares else ())
     kept = Cohort("dicom", path, listed, labels, reader, inputs=inputs, notes=shown, read_anew=read_anew)
     return replace(kept, roles=roles.of_persons)
 
@@ -162,10 +170,9 @@ def read(
             one sequence.
     """
     images, masks, drawn = _series_in(case)
-    gray = [members for members in images if int(members[0][1].get("SamplesPerPixel") or 1) == 1]
-    colored = len(images) - len(gray) if gray else 0  # screenshots; without gray images they are refused below
-    ordered = sorted(gray or images, key=lambda members: int(members[0][1].get("SeriesNumber") or 0))
-    ordered, of_others = _only_mri(ordered, chosen.values())
+    gray = _gray(images)
+    colored = len(images) - len(gray)  # screenshots
+    ordered, of_others = _only_mri(gray, chosen.values())
     names, left_out = choose_channels([series_of(members[0][1]) for members in ordered], chosen)
     unknown = [text for text, name in left_out if name is None]
     channels = {name: members for name, members in zip(names, ordered, strict=True) if name is not None}
@@ -243,6 +250,32 @@ def _series_in(case: CaseFiles) -> tuple[list[_Members], list[_Members], list[Pa
         rule, hint = "a DICOM study must have at most one segmentation", "leave the others out of its folder"
         raise UserError(rule, f"{len(masks)} in {case.id}", hint=hint)
     return images, masks, drawn
+
+
+def _gray(images: Sequence[_Members]) -> list[_Members]:
+    """Return the series of gray images by their numbers; all if none is gray, which reading refuses."""
+    gray = [members for members in images if int(members[0][1].get("SamplesPerPixel") or 1) == 1]
+    return sorted(gray or images, key=lambda members: int(members[0][1].get("SeriesNumber") or 0))
+
+
+def _sequences_of(case: CaseFiles) -> list[str] | None:
+    """Return the sequences that a case has a series of, by their headers; None if the case cannot be read.
+
+    A T1 that may be before or after contrast is neither: alone, it leaves the case without one of both.
+    """
+    try:
+        images, _, _ = _series_in(case)
+    except UserError:
+        return None  # which reading the case reports
+    ordered, _ = _only_mri(_gray(images), ())
+    series = [series_of(members[0][1]) for members in ordered]
+    try:
+        names = name_series(series)
+    except UserError:
+        names = [weighting(each) for each in series]
+        if names.count("t1") > 1:
+            return None
+    return [name for name in dict.fromkeys(names) if SEQUENCE_BY_NAME.get(name) == name]
 
 
 def _only_mri(ordered: Sequence[_Members], chosen: Collection[str]) -> tuple[list[_Members], list[tuple[str, str]]]:

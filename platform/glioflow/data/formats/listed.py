@@ -15,9 +15,10 @@ from typing import Any
 from glioflow.data.case import Case
 from glioflow.data.formats import brats
 from glioflow.data.formats.dataset_json import labels_in, stacked_names
-from glioflow.data.formats.file_roles import declared_in, roles_for
+from glioflow.data.formats.file_roles import FileRoles, declared_in, roles_for
 from glioflow.data.formats.listed_csv import MASK, columns_of_paths, entries_in, read_rows
 from glioflow.data.formats.listed_entries import PATIENT, Entry, case_of, path_in, person_of_case
+from glioflow.data.formats.missing import settle_incomplete
 from glioflow.data.formats.nifti import assemble, join
 from glioflow.data.formats.nifti_names import channel_in
 from glioflow.data.formats.record import CaseFiles, Cohort, reason
@@ -30,6 +31,7 @@ from glioflow.text_files import read_text
 
 NAMES = ("cohort.csv", "datalist.json", "datastore_v2.json")
 _DATASTORE = "datastore_v2.json"
+_NUMBERED = "channel{}"
 _PARTS = ("training", "validation", "testing", "test")
 
 
@@ -47,8 +49,11 @@ def detect(path: Path, files: Sequence[Path] = ()) -> bool:
     return list_in(path) is not None
 
 
-def open(path: Path, *, masks: bool = True) -> Cohort:
+def open(path: Path, *, skip_incomplete: bool = False, masks: bool = True) -> Cohort:
     """List the cases of a list, with the masks that it names if `masks`.
+
+    A case is complete if it has every column of a csv, or in other lists the sequences that most cases have; with
+    `skip_incomplete`, the others are left out.
 
     Raises:
         UserError: If it cannot be read, names a file that does not exist, or a case or a file twice.
@@ -57,9 +62,11 @@ def open(path: Path, *, masks: bool = True) -> Cohort:
     if file is None:
         raise UserError("a list of cases must be a csv or a datalist", path, NAMES)
     root = file.parent
+    roles = roles_for("listed", root, "scheme", "labels", "resample_to", "skip_incomplete", "fill_missing")
     description: Mapping[str, Any] = {}
+    columns: Sequence[str] = ()
     if file.suffix.lower() == ".csv":
-        entries = list(entries_in(file))
+        columns, entries = entries_in(file, incomplete=skip_incomplete or roles.skip_incomplete or roles.fill_missing)
     elif file.name == _DATASTORE:
         entries = list(_from_datastore(root))
     else:
@@ -70,18 +77,24 @@ def open(path: Path, *, masks: bool = True) -> Cohort:
     _check_files(entries, file)
     if not masks:
         entries = [_without_mask(entry) for entry in entries]
-    labels = _labels(root, description, entries)
+    if roles.fill_missing:
+        _check_named(entries, file)
+    labels = _labels(root, roles, description, entries)
     by_id = {entry.case.id: (entry.channels, entry.has_mask, entry.stacked) for entry in entries}
     cases = tuple(sorted((entry.case for entry in entries), key=lambda case: case.id))
+    reader: Callable[..., Case] = partial(read, known=by_id, labels=labels, resample_to=roles.resample_to)
+    cases, reader, incomplete = settle_incomplete(
+        cases, reader, lambda case: by_id[case.id][0], roles=roles, skip_incomplete=skip_incomplete, wanted=columns
+    )
     segments = segments_of_slicer(entry.case.files[-1] for entry in entries if entry.has_mask)
     return Cohort(
         "listed",
         root,
         cases,
         labels,
-        partial(read, known=by_id, labels=labels),
+        reader,
         inputs=(file, *declared_in(root)),
-        notes=(f"the cases are those that {file.name} lists", *compare_numbers(segments)),
+        notes=(f"the cases are those that {file.name} lists", *incomplete, *compare_numbers(segments)),
     )
 
 
@@ -95,6 +108,15 @@ def _check_files(entries: Sequence[Entry], listed_in: Path) -> None:
                 raise UserError("a file must be listed for one case alone", value, file=listed_in)
 
 
+def _check_named(entries: Sequence[Entry], listed_in: Path) -> None:
+    """Refuse cases with fewer images than others if no name says which sequence is missing; raises `UserError`."""
+    numbers = {len(entry.channels) for entry in entries if entry.channels[0] == _NUMBERED.format(0)}
+    if len(numbers) > 1:
+        rule = "for fill_missing, the names of the images must tell their sequences, such as case_t1.nii.gz"
+        hint = "leave such cases out with `skip_incomplete: true`, or list them in a csv with a column a sequence"
+        raise UserError(rule, f"{min(numbers)} to {max(numbers)} images a case", hint=hint, file=listed_in)
+
+
 def _without_mask(entry: Entry) -> Entry:
     images = entry.case.files[:-1] if entry.has_mask else entry.case.files
     return replace(entry, case=replace(entry.case, files=images), has_mask=False)
@@ -105,8 +127,9 @@ def read(
     *,
     known: Mapping[str, tuple[Sequence[str], bool, bool]] | None = None,
     labels: Collection[int] = (1,),
+    resample_to: str | None = None,
 ) -> Case:
-    """Read the images of a case as the channels that the list names, and its mask if it has one.
+    """Read the images of a case as the channels that the list names, and its mask if it has one; see `nifti.assemble`.
 
     Raises:
         UserError: If a file is damaged, the grids differ, or the mask holds another label.
@@ -116,10 +139,10 @@ def read(
     images = case.files[: len(case.files) - len(masks)]
     if stacked:
         volumes = read_stack(images[0], names)
-        return join(
-            case, {name: (images[0], volume) for name, volume in zip(names, volumes, strict=True)}, masks, labels
-        )
-    return assemble(case, dict(zip(names, images, strict=True)), masks, labels, guessed=names)
+        stack = {name: (images[0], volume) for name, volume in zip(names, volumes, strict=True)}
+        return join(case, stack, masks, labels, resample_to)
+    by_name = dict(zip(names, images, strict=True))
+    return assemble(case, by_name, masks, labels, resample_to=resample_to, guessed=names)
 
 
 def folds_in(file: Path) -> dict[str, int]:
@@ -210,11 +233,10 @@ def _channels(images: Sequence[Path]) -> tuple[str, ...]:
     names = [channel_in(stem(image)) for image in images]
     if all(names) and len(set(names)) == len(names):
         return tuple(str(name) for name in names)
-    return ("image",) if len(images) == 1 else tuple(f"channel{number}" for number in range(len(images)))
+    return ("image",) if len(images) == 1 else tuple(_NUMBERED.format(number) for number in range(len(images)))
 
 
-def _labels(root: Path, description: Mapping[str, Any], entries: Sequence[Entry]) -> dict[int, str]:
-    roles = roles_for("listed", root, "scheme", "labels")
+def _labels(root: Path, roles: FileRoles, description: Mapping[str, Any], entries: Sequence[Entry]) -> dict[int, str]:
     if roles.scheme:
         return dict(SCHEMES[roles.scheme].labels)
     if roles.labels or description.get("labels"):

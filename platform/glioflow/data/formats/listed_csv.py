@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from glioflow.data.formats.file_roles import guess_role
+from glioflow.data.formats.file_roles import INCOMPLETE, guess_role
 from glioflow.data.formats.listed_entries import PATIENT, Entry, case_of, path_in, person_of_case
 from glioflow.data.formats.record import CaseFiles, reason
 from glioflow.data.formats.volume_names import is_volume
@@ -19,6 +19,7 @@ from glioflow.text_files import read_text
 
 _CASE = ("case", "id", "case_id", "caseid")
 MASK, _SITE = ("mask", "label", "seg", "segmentation"), ("institution", "site", "center")
+_EMPTY = ("", "na", "n/a", "nan", "none", "null")
 # What is not the sequence in the name of a column, as in `image_flair` and `t1_path`.
 _OF_FILES = "(?:image|img|path|file|scan|volume|nifti)"
 _NO_SEQUENCE = re.compile(rf"^{_OF_FILES}[_ -]+|[_ -]+{_OF_FILES}$")
@@ -73,8 +74,8 @@ def _role(column: str) -> str:
     return guess_role(Path(f"{_key(column)}.nii.gz"))
 
 
-def entries_in(file: Path) -> list[Entry]:
-    """Return the cases of a csv.
+def entries_in(file: Path, *, incomplete: bool = False) -> tuple[tuple[str, ...], list[Entry]]:
+    """Return the channels that a csv has a column for, and its cases, with `incomplete` also those without some.
 
     Raises:
         UserError: If it has no column of paths or several of masks, or names a file that does not exist.
@@ -96,8 +97,13 @@ def entries_in(file: Path) -> list[Entry]:
         values = {columns[name]: (value or "").strip() for name, value in row.items() if name in columns}
         if any(cell.strip() for cell in row.get(None) or ()):
             raise UserError(f"row {number} must have no more cells than there are columns", len(header), file=file)
-        images = [path_in(values[columns[name]], file, f"row {number}, column {name}") for name in paths]
-        mask = next((values[columns[name]] for name in masks if values[columns[name]]), None)
+        stated = {name: values[columns[name]] for name in (*paths, *masks) if not _is_empty(values[columns[name]])}
+        if lacking := [name for name in paths if name not in stated]:
+            if not incomplete or len(lacking) == len(paths):
+                hint = INCOMPLETE if len(lacking) < len(paths) else "remove the row, or name its files"
+                raise UserError(f"row {number} names no file for {' and '.join(lacking)}", file=file, hint=hint)
+        images = [path_in(stated[name], file, f"row {number}, column {name}") for name in paths if name in stated]
+        mask = next((stated[name] for name in masks if name in stated), None)
         files = [*images, *([path_in(mask, file, f"row {number}, mask")] if mask else [])]
         named = next((values[name] for name in _CASE if values.get(name)), "")
         is_named |= bool(named)
@@ -107,8 +113,9 @@ def entries_in(file: Path) -> list[Entry]:
             raise UserError(f"row {number} must name its patient, as others do", case, file=file)
         patient = patient or person_of_case(case, images[0])
         site = next((values[name] for name in _SITE if values.get(name)), None)
-        entries.append(Entry(CaseFiles(case, patient, tuple(files), site), channels, bool(mask)))
-    return entries if is_named else _named_by_patient(entries)
+        own = tuple(channel for channel, name in zip(channels, paths, strict=True) if name in stated)
+        entries.append(Entry(CaseFiles(case, patient, tuple(files), site), own, bool(mask)))
+    return channels, (entries if is_named else _named_by_patient(entries))
 
 
 def _check_once(columns: Iterable[str], file: Path) -> None:
@@ -126,5 +133,10 @@ def _named_by_patient(entries: Sequence[Entry]) -> list[Entry]:
 
 
 def _holds_paths(rows: Sequence[Mapping[str, str | None]], name: str) -> bool:
-    values = [value for row in rows if (value := (row[name] or "").strip())]
-    return bool(values) and all(is_volume(value) for value in values)
+    values = [value for row in rows if not _is_empty(value := (row[name] or "").strip())]
+    return any(is_volume(value) for value in values)  # another word among them is refused, not ignored
+
+
+def _is_empty(value: str) -> bool:
+    """Return whether a cell is empty, also as pandas and R write it."""
+    return value.lower() in _EMPTY

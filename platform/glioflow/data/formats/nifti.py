@@ -5,7 +5,6 @@ files are named after their channels; or BIDS, `sub-<person>[/ses-<visit>]/anat/
 `<case>_mask.nii.gz` (or `_seg`, `_label`). `cohort.yaml` may declare the roles of files (see `file_roles`).
 """
 
-from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -25,10 +24,10 @@ from glioflow.data.formats.dataset_json import (
     regions_in,
     stacked_names,
 )
-from glioflow.data.formats.file_roles import DECLARED, NO_ROLES, FileRoles, declared_in, note_left_out, roles_for
+from glioflow.data.formats.file_roles import DECLARED, NO_ROLES, FileRoles, declared_in, roles_for
 from glioflow.data.formats.itk import is_itk, segment_names
 from glioflow.data.formats.junk import note_unread
-from glioflow.data.formats.missing import filled, note_filled
+from glioflow.data.formats.missing import settle_incomplete
 from glioflow.data.formats.nifti_names import NUMBERED, channel_name, name_cases
 from glioflow.data.formats.nnunet import is_picture
 from glioflow.data.formats.record import PERSONS, CaseFiles, Cohort, with_persons
@@ -77,11 +76,6 @@ def open(path: Path, *, skip_incomplete: bool = False, masks: bool = True) -> Co
     if not roles.images:
         cases = tuple(replace(case, files=tuple(without_copies(case.files))) for case in cases)
     cases = with_persons(cases, roles, path)
-    skips = skip_incomplete or roles.skip_incomplete
-    fills = roles.fill_missing and not skips
-    usual, lacking = _incomplete(cases, roles, read_description(files[0])) if skips or fills else ([], {})
-    if skips:
-        cases = tuple(case for case in cases if case.id not in lacking)
     if not masks:
         cases = tuple(replace(case, files=tuple(roles.only("image", case.files))) for case in cases)
     if roles.scheme:
@@ -90,27 +84,20 @@ def open(path: Path, *, skip_incomplete: bool = False, masks: bool = True) -> Co
     labels, regions = roles.labels or labels_in(description), None if roles.labels else regions_in(description)
     inputs = (*description_files(files[0]), *declared_in(path), *nnunet.spacing_files(files))
     table = path / "participants.tsv"  # BIDS
-    reader: Callable[..., Case] = partial(read, roles=roles)
-    reader = filled(reader, usual) if fills else reader
     clinical = table if table.is_file() else None
-    shown = [f"{name} (no {', '.join(missing)})" for name, missing in lacking.items()]
-    left_out = note_filled(shown) if fills else note_left_out(shown)
+    reader: Callable[..., Case] = partial(read, roles=roles)
+    named = partial(_names_of, roles=roles, description=description)
+    cases, reader, incomplete = settle_incomplete(cases, reader, named, roles=roles, skip_incomplete=skip_incomplete)
     unread = note_unread(set(files) - set(without_copies(files))) if not roles.images else ()
     segments = segments_of_slicer(file for case in cases for file in roles.only("mask", case.files))
-    notes = (*left_out, *unread, *compare_numbers(segments), *(() if roles.labels else note_regions(description)))
+    notes = (*incomplete, *unread, *compare_numbers(segments), *(() if roles.labels else note_regions(description)))
     cohort = Cohort("nifti", path, cases, labels, reader, clinical, roles=roles, inputs=inputs, regions=regions)
     return replace(cohort, layout=_layout(files, path), notes=notes)
 
 
-def _incomplete(
-    cases: Sequence[CaseFiles], roles: FileRoles, description: Mapping[str, object]
-) -> tuple[list[str], dict[str, list[str]]]:
-    """Return the channels that most cases have, by file names, and those that other cases lack, by case."""
-    named = [[name for name, _ in _channels(case, roles.only("image", case.files), description)] for case in cases]
-    most, _ = Counter(map(frozenset, named)).most_common(1)[0]
-    usual = next(names for names in named if set(names) == most)
-    lacking = {case.id: sorted(most - set(names)) for case, names in zip(cases, named, strict=True)}
-    return usual, {name: missing for name, missing in lacking.items() if missing}
+def _names_of(case: CaseFiles, *, roles: FileRoles, description: Mapping[str, object]) -> list[str]:
+    """Return the channels of a case by the names of its files."""
+    return [name for name, _ in _channels(case, roles.only("image", case.files), description)]
 
 
 def _layout(files: Sequence[Path], path: Path) -> str:

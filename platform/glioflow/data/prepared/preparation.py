@@ -8,6 +8,7 @@ from pathlib import Path
 from glioflow import atomic
 from glioflow.cluster.remote_home import fetch
 from glioflow.data.formats.detect import open_cohort
+from glioflow.data.formats.file_roles import INCOMPLETE
 from glioflow.data.formats.junk import is_junk
 from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.data.prepared.agreement import check_labels, check_made_with
@@ -228,4 +229,4 @@ def _same_channels(records: Sequence[CaseRecord]) -> None:
     for record in records:
         if (record.channels, record.source_channels) != (records[0].channels, records[0].source_channels):
             shown = (f"{', '.join(each.source_channels)} in {each.id}" for each in (records[0], record))
-            raise UserError("all cases of a cohort must have the same channels", " and ".join(shown))
+            raise UserError("all cases of a cohort must have the same channels", " and ".join(shown), hint=INCOMPLETE)
