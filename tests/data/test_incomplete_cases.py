@@ -170,3 +170,12 @@ def test_images_without_names_of_sequences_are_not_filled_by_their_place(tmp_pat
         open_cohort(root)
     (root / "cohort.yaml").write_text("skip_incomplete: true\n")
     assert [case.id for case in open_cohort(root).cases] == ["p1"]
+
+
+def test_a_damaged_header_of_one_case_does_not_keep_the_others_from_being_listed(tmp_path):
+    root = make(tmp_path / "cohort", "dicom", lacking=())
+    for file in (root / "p2" / "T1").iterdir():
+        file.write_bytes(file.read_bytes().replace(b"\x28\0\x10\0US", b"\x28\0\x10\0UL"))  # rows of four bytes in two
+    cohort = open_cohort(root)
+    assert [case.id for case in cohort.cases] == ["p1", "p2", "p3", "p4"]
+    assert [problem.file.split("/")[0] for problem in check(root).problems] == ["p2"]

@@ -20,6 +20,7 @@ from glioflow.data.formats.dicom_files import (
     is_dicom,
     is_segmentation,
     load,
+    load_owner,
     load_series,
     steps_for_headers,
     without_mri,
@@ -80,7 +81,7 @@ def open(path: Path, *, skip_incomplete: bool = False, masks: bool = True) -> Co
     for file in dicom_files(path):
         # All files of a folder belong to one study, so that one header is enough.
         if file.parent not in studies:
-            header = load(file, pixels=False)
+            header = load_owner(file)
             top = file.relative_to(path).parts[0] if file.parent != path else ""
             patients[file.parent] = patient_id(header)
             studies[file.parent] = stated_study(header) or f"{patients[file.parent]} in {top}"
@@ -100,7 +101,7 @@ def open(path: Path, *, skip_incomplete: bool = False, masks: bool = True) -> Co
         name = folder.relative_to(above).parts[0] if folder != above else folder.resolve().name
         others = (f"{name}_{number}" for number in itertools.count(len(cases) + 1))
         free = next(each for each in itertools.chain([name], others) if each not in cases)
-        case = open_files(files, name=free)
+        case = _case_of(files, free, patients[files[0].parent])
         # Without a PatientID, all studies in a folder are of one person.
         cases[free] = replace(case, patient=name) if case.patient == free else case
     roles = roles_for("dicom", path, *_KEYS)
@@ -143,8 +144,11 @@ def _segments_of(cases: Iterable[CaseFiles]) -> dict[Path, dict[int, str]]:
 
 def open_files(files: Sequence[Path], *, name: str | None = None) -> CaseFiles:
     """Return the files as one case, named `name` or by its PatientID, which is the patient in any case."""
-    header = load(files[0], pixels=False)
-    patient = patient_id(header) or name or "study"
+    return _case_of(files, name, patient_id(load_owner(files[0])))
+
+
+def _case_of(files: Sequence[Path], name: str | None, person: str) -> CaseFiles:
+    patient = person or name or "study"
     parts = patient.split("-")
     institution = parts[1] if parts[0] == "TCGA" and len(parts) == 3 else None
     return CaseFiles(name or patient, patient, tuple(files), institution)

@@ -2,7 +2,8 @@
 
 import re
 import stat
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -165,13 +166,29 @@ def load(path: Path, *, pixels: bool, steps: Steps | None = None) -> Any:
     """
     import pydicom
 
-    try:
-        with _NeverAtOnce(path, steps or steps_for_headers()) as file:
-            dataset = pydicom.dcmread(file, stop_before_pixels=not pixels)
+    with _reading(path, steps) as file:
+        dataset = pydicom.dcmread(file, stop_before_pixels=not pixels)
         if (size := _size_of_sequences(dataset)) > _MOST_SEQUENCE_BYTES:
             raise UserError(_RULE, f"sequences of {size} bytes", file=path)
         fill_gaps(dataset, path.name)
         return dataset
+
+
+def load_owner(path: Path) -> Any:
+    """Read only the person and the study of a file, for listing thousands of them; raises `UserError` as `load`."""
+    from pydicom.filereader import read_partial
+    from pydicom.tag import Tag
+
+    tags = [Tag("SpecificCharacterSet"), Tag("PatientID"), Tag("StudyInstanceUID")]
+    with _reading(path) as file:
+        return read_partial(file, stop_when=lambda tag, *_: tag > tags[-1], specific_tags=tags)
+
+
+@contextmanager
+def _reading(path: Path, steps: Steps | None = None) -> Iterator[Any]:
+    try:
+        with _NeverAtOnce(path, steps or steps_for_headers()) as file:
+            yield file
     except Exception as error:  # a damaged file can fail anywhere inside the decoder
         if (ours := next((each for each in causes_of(error) if isinstance(each, UserError)), None)) is not None:
             raise ours from None
