@@ -15,6 +15,9 @@ from ray.train import WorkerGroupError
 
 from glioflow import atomic
 from glioflow.errors import (
+    COMMAND_LINE,
+    DOOR,
+    ENDPOINT,
     DiskFull,
     RunFailed,
     TooLarge,
@@ -23,6 +26,7 @@ from glioflow.errors import (
     is_disk_full,
     last_line,
     one_line,
+    option,
     unknown_name,
 )
 
@@ -72,6 +76,24 @@ def test_the_words_of_a_library_become_one_line_even_where_it_has_none(words, wh
 )
 def test_an_error_is_one_line_that_says_what_is_wrong_what_to_do_and_the_nearest_choice(error, line):
     assert str(error) == line
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "command_line", "python", "endpoint"),
+    [
+        ("hold_out_test", None, "--hold-out-test", "hold_out_test", "hold_out_test"),
+        ("overwrite", True, "--overwrite", "overwrite=True", "overwrite True"),
+        ("resume", "ab12", "--resume ab12", 'resume="ab12"', "resume ab12"),
+        ("data", "DIR", "--data DIR", "data=DIR", "data DIR"),
+        ("hours", 0.5, "--hours 0.5", "hours=0.5", "hours 0.5"),
+        ("channel", "t2=SERIES", "--channel t2=SERIES", 'channels=["t2=SERIES"]', "channel t2=SERIES"),
+    ],
+)
+def test_an_option_is_written_as_the_callers_door_takes_it(name, value, command_line, python, endpoint, monkeypatch):
+    assert option(name, value) == python
+    for door, text in ((COMMAND_LINE, command_line), (ENDPOINT, endpoint)):
+        monkeypatch.setenv(DOOR, door)
+        assert option(name, value) == text
 
 
 @pytest.mark.parametrize("kind", [UserError, TooLarge])

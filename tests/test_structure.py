@@ -1,6 +1,7 @@
 """The import structure: no module imports itself through others, local imports included."""
 
 import ast
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -158,3 +159,26 @@ def test_a_local_import_keeps_a_heavy_library_out_of_a_process():
         if not loads_heavy(name, set())
     ]
     assert light == []
+
+
+def texts(node: ast.AST) -> Iterator[str]:
+    """Give the texts of a module without its docstrings; what an f-string fills in is `{}`."""
+    if isinstance(node, ast.JoinedStr):
+        yield "".join(part.value if isinstance(part, ast.Constant) else "{}" for part in node.values)
+    elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node.value
+    elif not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)):
+        for inner in ast.iter_child_nodes(node):
+            yield from texts(inner)
+
+
+def test_a_message_names_an_option_as_the_callers_door_takes_it():
+    """Only whole commands, between backticks or for who starts an endpoint, are written as on the command line."""
+    commands = re.compile(r"`[^`]*`|start \w+( \w+)? with --[a-z-]+|mlflow ui .*")
+    spelled = [
+        f"{module}: {text}"
+        for module, tree in trees().items()
+        for text in texts(tree)
+        if not module.startswith("glioflow.cli") and re.search(r"(?<![\w-])--[a-z]", commands.sub("", text))
+    ]
+    assert spelled == []

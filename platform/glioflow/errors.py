@@ -11,6 +11,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, NotRequired, Self, TypedDict
 
+# The environment variable with the door by which the caller came, which a process's children inherit.
+DOOR = "GLIOFLOW_DOOR"
+COMMAND_LINE, PYTHON, ENDPOINT = "command line", "python", "endpoint"
+# Options that may be repeated on the command line are lists in Python.
+_LISTS = {"allow_host": "allow_hosts", "channel": "channels", "cluster": "clusters", "feature": "features"}
+_PLACEHOLDERS = ("DIR", "NAME")
 _SQLITE_FULL = 13  # sqlite3.SQLITE_FULL, without importing sqlite3
 # Most characters of a value in an error's line.
 _MOST_SHOWN = 1000
@@ -18,6 +24,30 @@ _MOST_SHOWN = 1000
 _LIMIT = re.compile(r"\b(?:above|below|from|least|most|than|to) [-+.\de]+")
 # Attributes with an error's cause: Python's two, and those of Ray tasks, SQLAlchemy and Ray Train.
 _HOLD_A_CAUSE = ("__cause__", "__context__", "cause", "orig", "controller_failure", "health_check_failure")
+
+
+def option(name: str, value: object = None) -> str:
+    """Return an option as it is given at the door by which the caller came.
+
+    Args:
+        name: Its name at the endpoint, and on the command line but for hyphens.
+        value: What to give it: True for a flag, a word in capitals as a placeholder; None names the option alone.
+
+    Returns:
+        `--resume RUN` on the command line, `resume="RUN"` in Python, `resume RUN` at the endpoint.
+    """
+    door = os.environ.get(DOOR, PYTHON)
+    shown = f"{value:g}" if isinstance(value, float) else str(value)
+    if door == COMMAND_LINE:
+        return f"--{name.replace('_', '-')}" + ("" if value in (None, True) else f" {shown}")
+    if door == ENDPOINT:
+        return name if value is None else f"{name} {shown}"
+    keyword = _LISTS.get(name, name)
+    if value is None:
+        return keyword
+    if isinstance(value, str) and value not in _PLACEHOLDERS:
+        shown = f'["{value}"]' if name in _LISTS else f'"{value}"'
+    return f"{keyword}={shown}"
 
 
 class GlioflowError(Exception):

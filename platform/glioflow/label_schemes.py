@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from glioflow.errors import UserError, unknown_name
+from glioflow.errors import UserError, option, unknown_name
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def one_scheme(names: Collection[str], origin: object) -> LabelScheme:
     if len(names) == 1:
         return SCHEMES[next(iter(names))]
     shown = "; ".join(f"{name}: {', '.join(f'{k} {v}' for k, v in SCHEMES[name].labels.items())}" for name in names)
-    hint = f"write `scheme: NAME` into a file cohort.yaml beside the cases, or give --scheme ({shown})"
+    hint = f"write `scheme: NAME` into a file cohort.yaml beside the cases, or give {option('scheme')} ({shown})"
     raise UserError(
         f"the names of {origin} fit several label schemes, and one must be chosen", choices=names, hint=hint
     )

@@ -73,7 +73,7 @@ def test_a_store_that_is_away_for_a_moment_ends_no_stage(home, tmp_path, monkeyp
 
 def test_a_new_auto_does_not_go_on_with_a_search_that_is_not_its_own(home, tmp_path):
     (home / "searches" / "auto-a").mkdir(parents=True)
-    with pytest.raises(UserError, match=r"the search auto-a, which exists already.*choose another --name"):
+    with pytest.raises(UserError, match=r"the search auto-a, which exists already.*choose another name"):
         begin_state("a", tmp_path, 1.0)
 
 

@@ -56,7 +56,7 @@ def test_a_cohort_that_is_nowhere_says_where_it_was_looked_for(monkeypatch, tmp_
 
 
 def test_a_cohort_that_nobody_named_is_asked_for():
-    with pytest.raises(UserError, match=r"--data DIR, or as data\.source"):
+    with pytest.raises(UserError, match=r"data=DIR, or as data\.source"):
         data_source(None, None)
-    with pytest.raises(UserError, match="nowhere does not exist; give --data the folder of a cohort"):
+    with pytest.raises(UserError, match="nowhere does not exist; give data the folder of a cohort"):
         data_source("nowhere", "cohort")

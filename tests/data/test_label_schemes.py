@@ -142,7 +142,7 @@ def test_the_name_of_a_mask_says_what_its_labels_mean(tmp_path, name, found, sch
 @pytest.mark.parametrize("found", [(1, 2, 4), (1, 2, 3)])
 def test_labels_without_a_name_are_asked_for_and_never_guessed(tmp_path, found):
     labels = np.array(found, np.uint8)
-    with pytest.raises(UserError, match="--scheme"):
+    with pytest.raises(UserError, match="give scheme "):
         scheme_of(tmp_path / "mask.nii.gz", labels, None)
     assert scheme_of(tmp_path / "mask.nii.gz", labels, "brats-2013").name == "brats-2013"
 

@@ -114,7 +114,7 @@ def test_volumes_whose_names_end_in_two_persons_are_refused_as_files_and_as_a_fo
 def test_two_images_of_one_sequence_under_two_names_are_refused_until_a_person_says_which(tmp_path, names, sequence):
     paths = write_volumes(tmp_path / "a" / "p1", names)
     for study in (paths, [tmp_path / "a"]):
-        with pytest.raises(UserError, match=f"2 images of the case are {sequence}, .*--channel {sequence}=FILE"):
+        with pytest.raises(UserError, match=f"2 images of the case are {sequence}, .*channels=..{sequence}=FILE"):
             read_study(study)
         assert sequence in read_study(study, channels={sequence: names[0].removesuffix(".nii")}).channels
 

@@ -107,13 +107,13 @@ def test_check_reports_it_too(cohorts):
 
 @pytest.mark.parametrize("format", [name for name in USED if "skip_incomplete" not in USED[name]])
 def test_skip_incomplete_is_refused_where_no_case_can_be_incomplete(cohorts, format):
-    with pytest.raises(UserError, match=f"--skip-incomplete .*got the format {format}"):
+    with pytest.raises(UserError, match=f"skip_incomplete .*got the format {format}"):
         open_cohort(cohorts / format, skip_incomplete=True)
 
 
 @pytest.mark.parametrize("format", [name for name in USED if name not in ("dicom", "nifti")])
 def test_a_channel_is_refused_where_no_series_can_be_chosen(cohorts, format):
-    with pytest.raises(UserError, match=f"--channel .*got the format {format}"):
+    with pytest.raises(UserError, match=f"channels .*got the format {format}"):
         open_cohort(cohorts / format).with_channels({"flair": "x"})
 
 

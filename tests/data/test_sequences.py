@@ -152,7 +152,7 @@ def test_two_series_of_one_sequence_are_refused_with_both_until_a_person_says_wh
         choose_channels(study)
     assert "3 series of the study are t2" in str(caught.value)
     assert "AX T2, COR T2, SAG T2" in str(caught.value)
-    assert "--channel t2=SERIES" in str(caught.value)
+    assert 'channels=["t2=SERIES"]' in str(caught.value)
     for name in ("cor t2", "4"):
         assert choose_channels(study, parse_choices([f"T2={name}"])) == (
             [None, "t2", None, "flair"],

@@ -402,7 +402,9 @@ def test_a_channel_may_be_any_nifti_file_and_each_file_one_channel(tmp_path):
     (tmp_path / "cohort").mkdir()
     folder = folder.rename(tmp_path / "cohort" / "p1")
     assert read_study([tmp_path / "cohort"], channels={"t2": "x7"}).channels == ("flair", "t1", "t2")
-    with pytest.raises(UserError, match=r"--channel t2 must name one series.*choose one of: flair, t1, x7"):
+    with pytest.raises(
+        UserError, match=r"channels must name one series of the study for t2.*choose one of: flair, t1, x7"
+    ):
         read_study([tmp_path / "cohort"], channels={"t2": "x8"})
     with pytest.raises(UserError, match="must not give one series to two channels; got t2 and post"):
         read_study([tmp_path / "cohort"], channels={"t2": "x7", "post": "x7"})
@@ -410,7 +412,7 @@ def test_a_channel_may_be_any_nifti_file_and_each_file_one_channel(tmp_path):
 
 def test_a_choice_is_refused_where_the_names_leave_none(tmp_path):
     folder = write_tiffs(tmp_path / "case")[0].parent
-    with pytest.raises(UserError, match="--channel needs DICOM or NIfTI"):
+    with pytest.raises(UserError, match="channels needs DICOM or NIfTI"):
         read_study([folder], channels={"flair": "x"})
 
 

@@ -222,7 +222,7 @@ def test_a_cohort_that_is_gone_is_asked_for(enter, trained, prepared, tmp_path):
     shutil.copytree(prepared.path, tmp_path / "copy")
     enter(trained, cohort=PreparedCohort(tmp_path / "copy"))
     shutil.rmtree(tmp_path / "copy")
-    with pytest.raises(UserError, match="does not exist; give the cohort with --data DIR"):
+    with pytest.raises(UserError, match="does not exist; give the cohort with data=DIR"):
         stand()
 
 
@@ -252,7 +252,7 @@ def test_a_champion_of_another_preprocessing_sees_its_own(enter, trained, quick,
     description = bundle.read_description(trained).model_copy(update={"preprocess": other.preprocess})
     bundle.save(tmp_path / "bundle", description, bundle.load(trained).network.state_dict())
     enter(tmp_path / "bundle", cohort=cohort, preprocess=steps)
-    with pytest.raises(UserError, match=r"another preprocessing.*give the raw cohort with --data"):
+    with pytest.raises(UserError, match=r"another preprocessing.*give the raw cohort with data"):
         stand()
     seen = []
     measure = gate.measure_anew

@@ -455,7 +455,7 @@ def test_the_folds_become_one_model_whose_test_patients_none_of_them_saw(in_proc
     opening = opening_of(Setting(quick, easy, split, tracking), "crossval", "of all patients")
     with open_run(tracking, opening) as of_all:
         of_all.log_json(OUT_OF_FOLD, [{"id": case_id, "fold": 0} for case_id in ids])
-    with pytest.raises(UserError, match=r"must not be in the folds of an ensemble.*got 2 of 2 cases.*--hold-out-test"):
+    with pytest.raises(UserError, match=r"must not be in the folds of an ensemble.*got 2 of 2 cases.*hold_out_test"):
         register(of_all.run_id)
     done = crossval(quick, None, folds=3, hold_out_test=True)
     with pytest.raises(UserError, match="glioflow register"):

@@ -105,7 +105,7 @@ def test_storage_that_goes_away_ends_a_search_clearly_and_it_can_be_resumed(
         (home / "runs").rename(home / "away")
         (home / "runs").write_text("no folder any more")
 
-    with pytest.raises(RunFailed, match=r"cannot continue .*; solve this, and continue with --resume s"):
+    with pytest.raises(RunFailed, match=r"cannot continue .*; solve this, and continue with resume=.s."):
         search(searched(concurrent=1), lgg, show=once_at(1, lose_storage))
     assert "FAIL" not in study_states(home)
     (home / "runs").unlink()

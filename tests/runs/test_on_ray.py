@@ -84,7 +84,7 @@ def test_a_run_that_failed_is_resumed_under_its_own_id(ray: None, tiny: Experime
     again = module.train(tiny, lgg, resume=run.info.run_id)
     assert again.run_id == run.info.run_id
     assert tracking.run(again.run_id).info.status == "FINISHED"
-    with pytest.raises(UserError, match="--resume must be the id of an unfinished run"):
+    with pytest.raises(UserError, match="resume must be the id of an unfinished run"):
         module.train(tiny, lgg, resume=run.info.run_id)
 
 

@@ -495,6 +495,6 @@ def test_what_cannot_be_reproduced_says_why(trained, start, tiny, lgg, tmp_path)
     raw = shutil.copytree(lgg, tmp_path / "kaggle_3m")
     shutil.rmtree(next(path for path in sorted(raw.iterdir()) if path.is_dir()))
     other = prepare(open_cohort(raw), tmp_path / "other", tiny.preprocess)
-    with pytest.raises(UserError, match=r"the one that the run recorded.*; give that one with --data DIR"):
+    with pytest.raises(UserError, match=r"the one that the run recorded.*; give that one with data=DIR"):
         reproduce(trained, other.path)
     assert [run for run in Tracking().every_run() if run.data.tags["glioflow.kind"] == "reproduction"] == []

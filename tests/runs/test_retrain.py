@@ -345,7 +345,7 @@ def test_an_ensemble_has_no_weights_to_begin_with(champion, feedback, lgg):
     champion("crossval")
     raw = open_cohort(lgg)
     sent(feedback, corrected(raw.read(raw.cases[0].id)), raw.cases[0].patient)
-    with pytest.raises(UserError, match="--warm needs a champion of one network"):
+    with pytest.raises(UserError, match="warm needs a champion of one network"):
         gf.retrain("m", warm=True)
 
 

@@ -172,7 +172,7 @@ def test_gc_clears_the_store_and_its_own_node_of_what_no_run_needs(tracking, tin
 
 def test_an_auto_goes_on_at_another_node_with_the_files_of_its_stages(node, tmp_path):
     state = begin_state("a", tmp_path, 1.0)
-    with pytest.raises(UserError, match=r"--resume must name an earlier auto.*in s3://"):
+    with pytest.raises(UserError, match=r"resume must name an earlier auto.*in s3://"):
         read_state("a", tmp_path, None)
     (state.folder).mkdir(parents=True)
     (state.folder / "best.yaml").write_text("name: a")

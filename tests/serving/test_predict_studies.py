@@ -136,7 +136,9 @@ def test_an_answer_is_replaced_only_where_that_is_asked_for(volumes, tmp_path):
     model, (first, second) = volumes
     (before,) = predict_studies(model, [first], tmp_path / "out", say=quiet).studies
     (tmp_path / "out" / "scan" / "my notes.txt").write_text("mine")
-    with pytest.raises(UserError, match="already holds an answer; give --overwrite"):  # before any model is looked for
+    with pytest.raises(
+        UserError, match="already holds an answer; give overwrite=True"
+    ):  # before any model is looked for
         predict_studies("nowhere", [second], tmp_path / "out", say=quiet)
     assert depth_of(before["mask"]) == 3
     (after,) = predict_studies(model, [second], tmp_path / "out", overwrite=True, say=quiet).studies
@@ -174,7 +176,7 @@ def test_no_answer_is_written_where_studies_lie(volumes, lgg, tmp_path, overwrit
 @pytest.mark.parametrize("below", [".", "answers"])
 def test_no_answer_is_written_among_the_files_of_what_is_read(lgg, tmp_path, below):
     case = shutil.copytree(next(path for path in sorted(lgg.iterdir()) if path.is_dir()), tmp_path / "case")
-    with pytest.raises(UserError, match="--out must not be in the study's folder"):
+    with pytest.raises(UserError, match="out must not be in the study's folder"):
         predict_studies("nowhere", [case], case / below, say=quiet)
     assert all(path.is_file() for path in case.iterdir())
 
@@ -183,7 +185,7 @@ def test_slices_are_replaced_as_volumes_are(model, lgg, tmp_path):
     case = next(path for path in sorted(lgg.iterdir()) if path.is_dir())
     for overwrite in (False, True):
         (done,) = predict_studies(model, [case], tmp_path / "out", overwrite=overwrite, say=quiet).studies
-    with pytest.raises(UserError, match="--overwrite"):
+    with pytest.raises(UserError, match="overwrite=True"):
         predict_studies(model, [case], tmp_path / "out", say=quiet)
     assert len(list((tmp_path / "out" / case.name).rglob("*_mask.tif"))) > 1
     assert json.loads(Path(done["answer"]).read_text())["study"]["id"] == case.name
@@ -222,7 +224,7 @@ def zipped(studies):
 def test_a_file_where_an_answer_would_lie_is_refused_before_any_work(volumes, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "scan").write_text("mine")
-    with pytest.raises(UserError, match=r"--out must name a folder, not a file; got .*scan"):
+    with pytest.raises(UserError, match=r"out must name a folder, not a file; got .*scan"):
         predict_studies("nowhere", [volumes[1][0]], tmp_path / "out", overwrite=True, say=quiet)
     assert (tmp_path / "out" / "scan").read_text() == "mine"
 
@@ -238,7 +240,7 @@ def test_a_zip_of_a_study_that_has_an_answer_is_refused_before_any_work(volumes,
     model, studies = volumes
     first, second = zipped(studies)
     predict_studies(model, [first], tmp_path / "out", say=quiet)
-    with pytest.raises(UserError, match="already holds an answer; give --overwrite"):
+    with pytest.raises(UserError, match="already holds an answer; give overwrite=True"):
         predict_studies("nowhere", [second], tmp_path / "out", say=quiet)
     (after,) = predict_studies(model, [second], tmp_path / "out", overwrite=True, say=quiet).studies
     assert depth_of(after["mask"]) == 4

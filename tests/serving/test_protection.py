@@ -72,7 +72,7 @@ def test_a_name_may_be_allowed_and_a_token_or_a_configuration_without_names_allo
 def test_a_name_is_allowed_as_browsers_send_it():
     assert check_names(["Glioflow.Example.ORG", "endpoint.", "*"]) == ("glioflow.example.org", "endpoint", "*")
     for wrong in ("http://x", "a/b", "x:8000", "größe.org", " ", "-x"):
-        with pytest.raises(UserError, match="--allow-host must be the name of a host"):
+        with pytest.raises(UserError, match="allow_hosts must be the name of a host"):
             check_names([wrong])
 
 

@@ -12,7 +12,7 @@ from glioflow.data.case import check_spacing_mm
 from glioflow.data.formats.mask_file import read_mask, scheme_of
 from glioflow.data.formats.study import read_study
 from glioflow.data.preprocessing.brain_mask import locate_brain
-from glioflow.errors import UserError
+from glioflow.errors import UserError, option
 from glioflow.features import MaskFeatures, RegionFeatures, measure_mask, measure_regions
 from glioflow.features.association import FEATURES, Association, Auc
 from glioflow.features.radiomics import measure_radiomics
@@ -203,7 +203,7 @@ def measure_features(
 
 def _check_spacing(spacing: Sequence[float]) -> tuple[float, float, float]:
     if len(spacing) != 3 or not all(_FINEST_MM <= step <= _COARSEST_MM for step in spacing):
-        rule = f"--spacing must be three numbers z,y,x from {_FINEST_MM:g} to {_COARSEST_MM:g} in millimeters"
+        rule = f"{option('spacing')} must be three numbers z,y,x from {_FINEST_MM:g} to {_COARSEST_MM:g} in millimeters"
         raise UserError(rule, tuple(spacing))
     z, y, x = spacing
     return z, y, x
@@ -217,7 +217,7 @@ def _brain(study: Path, shape: tuple[int, ...], *, asked: bool) -> "NDArray[np.b
     if not asked and case.mask is None:  # a folder of masks alone
         return None
     if case.shape != shape:
-        raise UserError(f"--image must have the shape of the mask, {shape}", case.shape)
+        raise UserError(f"{option('image')} must have the shape of the mask, {shape}", case.shape)
     return locate_brain(case.image)
 
 
@@ -292,6 +292,7 @@ def fit_survival(
     warnings = list(done.evaluation.warnings)
     if cohort is not None and masks == "none":
         warnings.append(
-            "COHORT was not measured; to measure its masks, give --masks manual or a cross-validation's run id"
+            f"COHORT was not measured; to measure its masks, give {option('masks', 'manual')} or a "
+            "cross-validation's run id"
         )
     return SurvivalResult(run_id=done.run_id, masks=done.masks, **taken, warnings=warnings)

@@ -24,7 +24,7 @@ from glioflow.data.formats.file_roles import is_mask_name
 from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.data.formats.study import open_source, open_study
 from glioflow.data.formats.writing import ENDINGS, native_format, write_mask
-from glioflow.errors import GlioflowError, UserError
+from glioflow.errors import GlioflowError, UserError, option
 from glioflow.progress import Say
 from glioflow.reports.numbers import number, ranges
 from glioflow.reports.tables import Table
@@ -120,7 +120,7 @@ def predict_studies(
     """
     out = Path(out)
     for path in studies:
-        check_beside(out, "--out", path, of="study")
+        check_beside(out, option("out"), path, of="study")
     chosen = parse_choices(channels)
     done = PredictedStudies()
     waiting = _named(_list_all([Path(study) for study in studies], done))
@@ -202,7 +202,7 @@ def _named(studies: list[_Waiting]) -> list[_Waiting]:
         if depth > max(len(study.path.absolute().parts) for study in studies):
             alike = [str(study.path) for study in named if study.name.casefold() == min(twice)]
             rule = "studies must have names that differ by more than case and the file's type"
-            raise UserError(rule, " and ".join(alike), hint="rename them, or give each another --out")
+            raise UserError(rule, " and ".join(alike), hint=f"rename them, or give each another {option('out')}")
         named = [_with_folders(study, depth) if study.name.casefold() in twice else study for study in named]
 
 
@@ -216,17 +216,17 @@ def _with_folders(study: _Waiting, depth: int) -> _Waiting:
 
 def _check_free(folder: Path, study: _Waiting, *, overwrite: bool) -> None:
     """Refuse a folder that holds an answer, unless it is to be replaced, and always one that holds a study."""
-    atomic.check_folder(folder, "--out")
+    atomic.check_folder(folder, option("out"))
     # Without the working files that a killed process leaves.
     there = [file for file in folder.rglob("*") if file.is_file() and not file.name.startswith(".")]
     own = {file.resolve() for file in (study.case.files if study.case else (study.path,))}
     foreign = not (folder / ANSWER).is_file() and any(not is_mask_name(file.name) for file in there)
     if foreign or any(file.resolve() in own for file in there):
         rule = f"{folder} must be new or hold an earlier answer, but it holds other files"
-        raise UserError(rule, hint="give another --out")
+        raise UserError(rule, hint=f"give another {option('out')}")
     if there and not overwrite:
         rule = f"{folder} already holds an answer"
-        raise UserError(rule, hint="give --overwrite to replace it, or another --out")
+        raise UserError(rule, hint=f"give {option('overwrite', True)} to replace it, or another {option('out')}")
 
 
 def _read(study: _Waiting, chosen: Mapping[str, str]) -> OpenedStudy:

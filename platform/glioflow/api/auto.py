@@ -18,7 +18,7 @@ from glioflow.cluster.remote_home import check_home
 from glioflow.cluster.storage import data_folder
 from glioflow.config.search import MOST_HOURS, NAME
 from glioflow.data.formats.detect import detect_format
-from glioflow.errors import UserError
+from glioflow.errors import UserError, option
 from glioflow.progress import Say
 from glioflow.reports.evaluation_page import BASELINES
 from glioflow.reports.numbers import duration, interval, number
@@ -128,15 +128,19 @@ def auto(
         RunFailed: If a stage fails; what was done is kept for `resume`.
     """
     if hours is None and resume is None:
-        raise UserError("auto needs a budget of hours", hint="give --hours, such as --hours 1")
+        raise UserError("auto needs a budget of hours", hint=f"give {option('hours')}, such as {option('hours', 1)}")
     if hours is not None and not (hours > 0 and math.isfinite(hours)):
-        raise UserError("--hours must be a finite number above 0", hours)
+        raise UserError(f"{option('hours')} must be a finite number above 0", hours)
     if hours is not None and hours < LEAST_HOURS:
-        raise UserError(f"--hours must be at least {LEAST_HOURS:g} (3 minutes)", hours, hint="give --hours 1, say")
+        raise UserError(
+            f"{option('hours')} must be at least {LEAST_HOURS:g} (3 minutes)",
+            hours,
+            hint=f"give {option('hours', 1)}, say",
+        )
     if hours is not None and hours > MOST_HOURS:
-        raise UserError(f"--hours must be at most {MOST_HOURS:.0f}", hours)
+        raise UserError(f"{option('hours')} must be at most {MOST_HOURS:.0f}", hours)
     if resume is not None and name not in (None, resume):
-        raise UserError("--name must be left out with --resume", name)
+        raise UserError(f"{option('name')} must be left out with {option('resume')}", name)
     check_home()
     folder = _folder_of(cohort)
     state = _state(folder, hours, name, resume)
@@ -164,10 +168,10 @@ def _folder_of(cohort: str | Path) -> Path:
 
 def _state(folder: Path, hours: float | None, name: str | None, resume: str | None) -> AutoState:
     if resume is not None:
-        return read_state(_valid("--resume", resume), folder, hours)
+        return read_state(_valid(option("resume"), resume), folder, hours)
     assert hours is not None
     made = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.name).strip("-._")[:60] or "auto"
-    state = begin_state(_valid("--name", name or made), folder, hours)
+    state = begin_state(_valid(option("name"), name or made), folder, hours)
     detect_format(folder)  # nothing is kept of an auto on a folder of other things
     return state
 

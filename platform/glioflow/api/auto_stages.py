@@ -20,7 +20,7 @@ from glioflow.cluster.remote_home import list_shared
 from glioflow.cluster.storage import home
 from glioflow.config import Experiment, load_experiment, override
 from glioflow.data.formats.detect import open_cohort
-from glioflow.errors import RunFailed, UserError
+from glioflow.errors import RunFailed, UserError, option
 from glioflow.planning.budget import Costs, Shares, fold_patients, is_ensemble, least_seconds, share_out
 from glioflow.planning.rules import plan_length
 from glioflow.progress import Say
@@ -112,9 +112,9 @@ def measure(work: Work) -> Outcome:
     if shares is None:
         least = math.ceil((work.state.spent_s + least_seconds(costs, slots=slots)) / 36) / 100
         raise UserError(
-            f"--hours must be at least {least:g} for this cohort on this machine",
+            f"{option('hours')} must be at least {least:g} for this cohort on this machine",
             work.state.hours,
-            hint=f"continue with --resume {work.state.name} --hours {least:g}, or more",
+            hint=f"continue with {option('resume', work.state.name)} {option('hours', least)}, or more",
         )
     text = f"{shares.epochs * shares.steps_per_epoch} steps a training, {shares.folds} folds"
     work.say(f"{step_s:.2g} s a step: {text}, {duration(shares.search_s)} of search")

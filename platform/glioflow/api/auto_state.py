@@ -18,7 +18,7 @@ from glioflow.cluster.storage import home
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.prepared.digests import digest_cases
 from glioflow.data.prepared.manifest import fingerprint_of
-from glioflow.errors import StoreFailed, UserError
+from glioflow.errors import StoreFailed, UserError, option
 
 _FORMAT = 1
 # How often the time spent is written down during a stage.
@@ -97,11 +97,11 @@ def begin_state(name: str, cohort: Path, hours: float) -> AutoState:
     """
     folder = home() / "auto" / name
     if _file(folder).name in list_shared(folder):
-        hint = f"continue with --resume {name}, or choose another --name"
+        hint = f"continue with {option('resume', name)}, or choose another {option('name')}"
         raise UserError(f"an auto named {name} exists already", name, hint=hint)
     if (search := search_of(name)) in list_shared(home() / "searches"):
         rule = f"an auto named {name} begins the search {search}, which exists already"
-        raise UserError(rule, hint="choose another --name")
+        raise UserError(rule, hint=f"choose another {option('name')}")
     return AutoState(folder, str(cohort), hours)
 
 
@@ -115,8 +115,10 @@ def read_state(name: str, cohort: Path, hours: float | None) -> AutoState:
     if _file(folder).name not in list_shared(folder):
         autos = home() / "auto"
         begun = [each for each in list_shared(autos) if _file(autos).name in list_shared(autos / each)]
-        hint = None if begun else f"no auto was begun in {address_of(home())}; leave out --resume to begin one"
-        raise UserError("--resume must name an earlier auto", name, begun or None, hint=hint)
+        hint = (
+            None if begun else f"no auto was begun in {address_of(home())}; leave out {option('resume')} to begin one"
+        )
+        raise UserError(f"{option('resume')} must name an earlier auto", name, begun or None, hint=hint)
     fetch(folder)
     try:
         values = atomic.read_json(_file(folder))
@@ -125,7 +127,7 @@ def read_state(name: str, cohort: Path, hours: float | None) -> AutoState:
         kept = (values[key] for key in ("since_ms", "spent_s", "stages"))
         state = AutoState(folder, values["cohort"], hours or values["hours"], *kept)
     except (ValueError, KeyError, TypeError):
-        hint = "begin a new one under another --name"
+        hint = f"begin a new one under another {option('name')}"
         raise UserError("the state of the auto is damaged", file=_file(folder), hint=hint) from None
     if state.cohort != str(cohort):
         known = state.stages.get("check", {}).get("fingerprint")

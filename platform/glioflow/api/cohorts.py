@@ -23,7 +23,7 @@ from glioflow.data.prepared.preparation import prepare_in
 from glioflow.data.prepared.remote import check_store, push
 from glioflow.data.synthetic.cohort import synthesize_brats, synthesize_lgg
 from glioflow.data.synthetic.layouts import EXAMPLES, synthesize_layout
-from glioflow.errors import UserError, unknown_name
+from glioflow.errors import UserError, option, unknown_name
 from glioflow.progress import Say, occasionally
 from glioflow.quantities import count
 from glioflow.reports import cohort_page
@@ -239,7 +239,7 @@ def describe(
         UserError: If a case cannot be read; `check` lists every problem.
     """
     steps = None if experiment is None else read_experiment(experiment, overrides).preprocess
-    check_beside(out, "--out", source)
+    check_beside(out, option("out"), source)
     with cluster.ending():
         done = cohort_page.describe(_original_files(source), Path(out), steps=steps, map_cases=_map_cases(say))
     return DescribeResult(**vars(done))

@@ -7,6 +7,7 @@ from typing import Any
 from glioflow import cluster
 from glioflow.api.inputs import check_beside, model_name, print_progress
 from glioflow.api.results import Result, Summarized, patients_tables
+from glioflow.errors import option
 from glioflow.evaluation.comparison import ComparisonJson, PairedDifference
 from glioflow.evaluation.patients import CaseScores
 from glioflow.progress import Say, occasionally
@@ -142,7 +143,7 @@ def evaluate(
         UserError: If the model or the cohort cannot be read, or no case has a mask.
     """
     if report is not None:
-        check_beside(report, "--report", source)
+        check_beside(report, option("report"), source)
     with cluster.ending():
         answer = evaluate_model(
             model_name(model),
@@ -190,7 +191,7 @@ def compare(
         UserError: If a model or the cohort cannot be read, or the two have different tasks, patients or kinds.
     """
     if report is not None:
-        check_beside(report, "--report", source)
+        check_beside(report, option("report"), source)
     with cluster.ending():
         values = compare_models(
             model_name(model_a),

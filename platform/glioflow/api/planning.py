@@ -15,7 +15,7 @@ from glioflow.cluster.storage import data_folder
 from glioflow.config import Experiment, override
 from glioflow.config.search import MOST_HOURS
 from glioflow.data.formats.detect import open_cohort
-from glioflow.errors import UserError
+from glioflow.errors import UserError, option
 from glioflow.json_values import JsonObject
 from glioflow.planning.facts import CohortFacts, Machine
 from glioflow.planning.plan import Answer, here
@@ -79,7 +79,7 @@ def plan(
     if not 0 < minutes < math.inf:
         raise UserError("the minutes of a training must be a finite number above 0", minutes)
     if minutes > 60 * MOST_HOURS:
-        raise UserError(f"--minutes must be at most {60 * MOST_HOURS:.0f}", minutes)
+        raise UserError(f"{option('minutes')} must be at most {60 * MOST_HOURS:.0f}", minutes)
     if name is not None:
         override(Experiment(), {"name": name})
     path = None if out is None else Path(out)
@@ -87,7 +87,7 @@ def plan(
         check_folder(path.absolute().parent, "OUT")
         if path.exists():
             raise UserError(
-                f"{path} exists already", str(path), hint="choose another name for --out, or remove the file"
+                f"{path} exists already", str(path), hint=f"choose another name for {option('out')}, or remove the file"
             )
     data = data_folder()
     folder = Path(cohort)

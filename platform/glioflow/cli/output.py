@@ -3,6 +3,7 @@
 import errno
 import json
 import math
+import os
 import sys
 import tempfile
 import threading
@@ -14,7 +15,18 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from glioflow import atomic
 from glioflow.cluster.storage import home
-from glioflow.errors import DiskFull, RunFailed, StoreFailed, UserError, causes_of, first_line, is_disk_full, space_of
+from glioflow.errors import (
+    COMMAND_LINE,
+    DOOR,
+    DiskFull,
+    RunFailed,
+    StoreFailed,
+    UserError,
+    causes_of,
+    first_line,
+    is_disk_full,
+    space_of,
+)
 from glioflow.progress import FIRST_S, Say
 from glioflow.reports.tables import cell_text
 
@@ -51,6 +63,8 @@ def one_line_errors() -> Iterator[None]:
     stdout is for programs.
     """
     reset = _STDOUT.set(sys.stdout)
+    door = os.environ.get(DOOR)
+    os.environ[DOOR] = COMMAND_LINE
     try:
         with redirect_stdout(sys.stderr):
             yield
@@ -75,6 +89,10 @@ def one_line_errors() -> Iterator[None]:
         raise
     finally:
         _STDOUT.reset(reset)
+        if door is None:
+            del os.environ[DOOR]
+        else:
+            os.environ[DOOR] = door
 
 
 def _full_disk(error: Exception) -> DiskFull | None:

@@ -12,7 +12,7 @@ import psutil
 
 from glioflow.cluster.logins import has_password
 from glioflow.cluster.ray_internals import kept
-from glioflow.errors import UserError
+from glioflow.errors import DOOR, PYTHON, UserError
 
 DEFAULTS = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -111,7 +111,8 @@ def worker_environment() -> dict[str, str]:
     Variables set by a Ray job's runtime environment are left out: workers have them, and Ray refuses duplicates.
     """
     proxies = {name: os.environ[name] for name in _NO_PROXIES if name in os.environ}
-    values = {**process_environment(), **_carried(), **proxies}
+    door = {DOOR: os.environ.get(DOOR, PYTHON)}  # a cluster may have been started by another
+    values = {**process_environment(), **_carried(), **proxies, **door}
     return {name: value for name, value in values.items() if name not in _job_variables() and not _is_secret(name)}
 
 

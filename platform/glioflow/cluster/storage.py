@@ -7,7 +7,7 @@ from pathlib import Path
 
 from glioflow.cluster.environment import in_ray_job
 from glioflow.cluster.logins import without_password
-from glioflow.errors import UserError
+from glioflow.errors import UserError, option
 
 _UNFIT = re.compile(r"%[0-9A-Fa-f]{2}|\?")
 
@@ -111,22 +111,30 @@ def data_source(given: str | Path | None, named: str | None) -> str | Path:
         UserError: If neither names a cohort, or it does not exist; lists the folders that were searched.
     """
     if given is not None and not str(given):
-        raise UserError("--data must name a cohort", "", hint="give its folder, or leave --data out")
+        raise UserError(
+            f"{option('data')} must name a cohort", "", hint=f"give its folder, or leave {option('data')} out"
+        )
     wanted = named if given is None else given
     if wanted and is_uri(wanted):
         return str(wanted)
     if given is not None:
         path = Path(given).absolute()
         if not path.exists():
-            raise UserError(f"{path} does not exist", path, hint="give --data the folder of a cohort, or a URI")
+            raise UserError(
+                f"{path} does not exist", path, hint=f"give {option('data')} the folder of a cohort, or a URI"
+            )
         return path
     if not named:
-        raise UserError("no cohort was given", hint="give one with --data DIR, or as data.source in the experiment")
+        raise UserError(
+            "no cohort was given", hint=f"give one with {option('data', 'DIR')}, or as data.source in the experiment"
+        )
     folder = data_folder()
     candidates = [Path(named).absolute(), *([folder / named] if folder else [])]
     for path in candidates:
         if path.exists():
             return path
     looked_at = " or ".join(str(path) for path in candidates)
-    hint = "give the cohort with --data" + ("" if folder else ", or set GLIOFLOW_DATA to the folder that holds it")
+    hint = f"give the cohort with {option('data')}" + (
+        "" if folder else ", or set GLIOFLOW_DATA to the folder that holds it"
+    )
     raise UserError(f"data.source {named!r} does not exist: there is no {looked_at}", named, hint=hint)

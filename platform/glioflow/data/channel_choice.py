@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from glioflow.data.sequences import OTHER, SEQUENCE_BY_NAME, SEQUENCES, UNKNOWN, Series, name_series, sequence_of
-from glioflow.errors import UserError
+from glioflow.errors import UserError, option
 
 NONE_CHOSEN: Mapping[str, str] = MappingProxyType({})
 
@@ -82,7 +82,7 @@ def check_once(channels: Mapping[str, str]) -> None:
         if len(names) > 1:
             file = channels[names[0]]
             pattern = f"*{file[max(file.lower().rfind(names[0]), 0) :]}"
-            one = f"say which with --channel {sequence}=FILE"
+            one = f"say which with {option('channel', f'{sequence}=FILE')}"
             hint = (
                 f'{one}, or which files to read, such as `images: ["{pattern}", ...]`, in cohort.yaml beside the cases'
             )
@@ -97,14 +97,16 @@ def _picked(all_series: Sequence[Series], chosen: Mapping[str, str]) -> dict[int
         matches = [index for index, series in enumerate(all_series) if series.is_called(wanted)]
         if len(matches) != 1:
             rule = (
-                f"--channel {channel} must name one series of the study"
+                f"{option('channel')} must name one series of the study for {channel}"
                 if not matches
                 else f"{wanted!r} fits several series of the study"
             )
             shown = [series.description or series.number for series in all_series]
             raise UserError(rule, wanted, shown, hint="give its number" if matches else None)
         if matches[0] in picked:
-            raise UserError("--channel must not give one series to two channels", f"{picked[matches[0]]} and {channel}")
+            raise UserError(
+                f"{option('channel')} must not give one series to two channels", f"{picked[matches[0]]} and {channel}"
+            )
         picked[matches[0]] = channel
     return picked
 
@@ -117,4 +119,6 @@ def _check_single(all_series: Sequence[Series], names: Mapping[int, str | None])
                 each.description if len({s.description for s in same}) == len(same) else each.number for each in same
             ]
             rule = f"{len(same)} series of the study are {sequence}, and only one may be"
-            raise UserError(rule, ", ".join(shown), shown, hint=f"say which with --channel {sequence}=SERIES")
+            raise UserError(
+                rule, ", ".join(shown), shown, hint=f"say which with {option('channel', f'{sequence}=SERIES')}"
+            )

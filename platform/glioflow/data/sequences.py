@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from glioflow.data import series_words
-from glioflow.errors import UserError
+from glioflow.errors import UserError, option
 
 UNKNOWN = "series"
 # A series known to be neither T1, T2 nor FLAIR: localizers, diffusion, perfusion, angiography and so on.
@@ -186,7 +186,8 @@ def _contrast(series: Series, t1: Sequence[Series], known: Collection[str]) -> s
 
 def _ambiguous(series: Series) -> UserError:
     rule = "a T1-weighted series must be before or after contrast, and this one does not say which"
-    hint = "say which with --channel pre=SERIES or --channel post=SERIES, by its description or number"
+    either = " or ".join(option("channel", f"{name}=SERIES") for name in ("pre", "post"))
+    hint = f"say which with {either}, by its description or number"
     return UserError(rule, repr(series.description), ["pre", "post"], hint=hint)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glioflow.errors import UserError
+from glioflow.errors import UserError, option
 
 
 def measure_radiomics(
@@ -33,7 +33,9 @@ def measure_radiomics(
             "PyPI's does not build (Python 3.11 and later), pip install from its source repository"
         ) from None
     if spacing_mm is None:
-        raise UserError("radiomics needs the spacing: --spacing z,y,x in millimeters", "a mask without it")
+        raise UserError(
+            f"radiomics needs the spacing; give {option('spacing')} as z,y,x in millimeters", "a mask without it"
+        )
     if not mask.any():
         raise UserError("radiomics needs a mask with tumor", "an empty one")
     images: list[Any] = []

@@ -17,7 +17,7 @@ from glioflow.data.prepared.cohort import PreparedCase, PreparedCohort, is_prepa
 from glioflow.data.prepared.preparation import find_or_prepare
 from glioflow.data.prepared.remote import recorded_cohort
 from glioflow.data.splits import Split
-from glioflow.errors import UserError
+from glioflow.errors import UserError, option
 from glioflow.evaluation import Reliability, count_reliability
 from glioflow.evaluation.patients import CaseScores, Rows, patient_means
 from glioflow.progress import Say, counted, quiet
@@ -76,7 +76,9 @@ class Entry:
         source = data or recorded_cohort(Path(_read_up(tracking, self.version.run_id, "cohort.json")["path"]))
         if not source.exists():
             raise UserError(
-                f"the recorded cohort {source} does not exist", source, hint="give the cohort with --data DIR"
+                f"the recorded cohort {source} does not exist",
+                source,
+                hint=f"give the cohort with {option('data', 'DIR')}",
             )
         cohort = find_or_prepare(source, steps, home=home, target=target)
         if cohort.manifest.source_fingerprint != origin.source_fingerprint:
@@ -84,7 +86,7 @@ class Entry:
                 f"{source} is not the cohort that version {self.version.version} recorded (fingerprint "
                 f"{origin.source_fingerprint})",
                 cohort.manifest.source_fingerprint,
-                hint="give the recorded cohort with --data DIR",
+                hint=f"give the recorded cohort with {option('data', 'DIR')}",
             )
         return cohort
 
@@ -102,7 +104,7 @@ class Entry:
                 f"champion {self.version.version} was trained with another preprocessing, for which the raw cohort is "
                 "needed",
                 data,
-                hint="give the raw cohort with --data DIR",
+                hint=f"give the raw cohort with {option('data', 'DIR')}",
             )
         return find_or_prepare(data, steps, home=home, target=self.predictor.description.target)
 

@@ -6,7 +6,7 @@ from typing import Any
 from glioflow.config import load_recorded, override
 from glioflow.data.prepared.remote import recorded_cohort
 from glioflow.data.splits import Split
-from glioflow.errors import UserError
+from glioflow.errors import UserError, option
 from glioflow.runs.launch import Setting, open_cohort_for
 from glioflow.tracking import Tracking
 
@@ -32,9 +32,13 @@ def recorded_setting(tracking: Tracking, run: Any, data: str | Path | None) -> S
     split = Split.model_validate(tracking.read_json(holder, "split.json"))
     source = data or recorded_cohort(Path(tracking.read_json(holder, "cohort.json")["path"]))
     if isinstance(source, Path) and not source.exists():
-        raise UserError(f"the recorded cohort {source} does not exist", source, hint="give it with --data DIR")
+        raise UserError(
+            f"the recorded cohort {source} does not exist", source, hint=f"give it with {option('data', 'DIR')}"
+        )
     cohort = open_cohort_for(experiment.preprocess, source, experiment.target)
     if cohort.manifest.fingerprint != tags["glioflow.cohort"]:
         rule = f"the cohort must be the one that the run recorded (fingerprint {tags['glioflow.cohort']})"
-        raise UserError(rule, f"{source} with {cohort.manifest.fingerprint}", hint="give that one with --data DIR")
+        raise UserError(
+            rule, f"{source} with {cohort.manifest.fingerprint}", hint=f"give that one with {option('data', 'DIR')}"
+        )
     return Setting(experiment, cohort, split, tracking)

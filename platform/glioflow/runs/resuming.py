@@ -7,7 +7,7 @@ from dataclasses import replace
 from glioflow.config import Experiment, load_recorded, with_augmentation
 from glioflow.data.batches.policies import FIRST_RELEASE
 from glioflow.data.splits import Split
-from glioflow.errors import UserError
+from glioflow.errors import UserError, option
 from glioflow.quantities import count
 from glioflow.runs.launch import WEIGHTS, Setting, digests_of_weights
 from glioflow.runs.source import Source, deal_early, entries_of, fingerprint_early
@@ -17,13 +17,12 @@ from glioflow.tracking.trained import SPLIT, known_cases
 # Tags with a cohort's file fingerprint; earlier versions recorded only its preparation.
 _SOURCE, _PREPARED = "glioflow.cohort_source", "glioflow.cohort"
 _SHOWN = 4
-UNDO = "undo the changes, or begin a new run without --resume"
 # Keys that change no result: words for people, and where the run is computed (`auto` depends on the cluster).
 _FREE = ("description", "training.gpus_per_worker")
 
 
 def resumed_experiment(
-    experiment: Experiment, tracking: Tracking, run_id: str, *, besides: Collection[str] = (), hint: str = UNDO
+    experiment: Experiment, tracking: Tracking, run_id: str, *, besides: Collection[str] = (), hint: str | None = None
 ) -> Experiment:
     """Return the experiment that a run continues with: the current one, with the run's augmentation.
 
@@ -45,7 +44,9 @@ def resumed_experiment(
     return experiment
 
 
-def check_source(experiment: Experiment, source: Source, tracking: Tracking, run_id: str, *, hint: str = UNDO) -> None:
+def check_source(
+    experiment: Experiment, source: Source, tracking: Tracking, run_id: str, *, hint: str | None = None
+) -> None:
     """Refuse, before Ray starts, a cohort, weights file or split file that changed since a run began.
 
     Raises:
@@ -61,7 +62,9 @@ def check_source(experiment: Experiment, source: Source, tracking: Tracking, run
         _refuse(_changed_lists(experiment), run_id, hint)
 
 
-def resumed_setting(setting: Setting, run_id: str, *, besides: Collection[str] = (), hint: str = UNDO) -> Setting:
+def resumed_setting(
+    setting: Setting, run_id: str, *, besides: Collection[str] = (), hint: str | None = None
+) -> Setting:
     """Return the setting that a run continues with: the current one, with the split that the run recorded.
 
     Args:
@@ -84,10 +87,11 @@ def resumed_setting(setting: Setting, run_id: str, *, besides: Collection[str] =
     return replace(setting, experiment=experiment, split=split)
 
 
-def _refuse(changed: Sequence[str], run_id: str, hint: str) -> None:
+def _refuse(changed: Sequence[str], run_id: str, hint: str | None) -> None:
     if changed:
+        hint = hint or f"undo the changes, or begin a new run without {option('resume')}"
         listed = "; ".join(changed[:_SHOWN]) + (f"; and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else "")
-        rule = f"--resume needs what run {run_id} began with, and this has changed: {listed}"
+        rule = f"{option('resume')} needs what run {run_id} began with, and this has changed: {listed}"
         raise UserError(rule, hint=hint)
 
 
@@ -146,5 +150,7 @@ def check_folds(setting: Setting, finished: Mapping[int, str], splits: Mapping[i
     for number, run_id in finished.items():
         tags: dict[str, str] = setting.tracking.run(run_id).data.tags
         if tags.get("glioflow.split") != splits[number].digest:
-            rule = f"--resume needs the folds that the run began with, and fold {number + 1} is dealt otherwise"
-            raise UserError(rule, hint="begin a new cross-validation without --resume")
+            rule = (
+                f"{option('resume')} needs the folds that the run began with, and fold {number + 1} is dealt otherwise"
+            )
+            raise UserError(rule, hint=f"begin a new cross-validation without {option('resume')}")

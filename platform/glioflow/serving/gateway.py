@@ -19,7 +19,7 @@ from glioflow.bundle.answer import ModelCard
 from glioflow.cluster import silence
 from glioflow.cluster.scratch import clean_up
 from glioflow.data.case import Case
-from glioflow.errors import RunFailed, UserError
+from glioflow.errors import DOOR, ENDPOINT, RunFailed, UserError
 from glioflow.json_values import JsonObject
 from glioflow.serving.engine.admission import Admission, Full
 from glioflow.serving.engine.answering import Answering, Reply, pixels_per_pass
@@ -179,6 +179,7 @@ class Gateway:
     """Checks and decodes requests; holds no model."""
 
     def __init__(self, predictor: DeploymentHandle, settings: ServeSettings, _watcher: DeploymentHandle) -> None:
+        os.environ[DOOR] = ENDPOINT
         silence()
         start_log("gateway")
         quiet_libraries()

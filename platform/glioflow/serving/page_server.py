@@ -15,7 +15,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse,
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from glioflow.cluster.environment import own_names
-from glioflow.errors import UserError
+from glioflow.errors import UserError, option
 from glioflow.page.files import HEADERS, add_page
 from glioflow.serving.http.request_guard import OVERHEAD, answer_error, error_body, knows_host
 from glioflow.serving.ports import check_port
@@ -131,7 +131,7 @@ def page_forever(
 
     if not _is_url(endpoint):
         hint = f"give one such as {DEFAULT_ENDPOINT}"
-        raise UserError("--endpoint must be a URL of `glioflow serve`", endpoint, hint=hint)
+        raise UserError(f"{option('endpoint')} must be a URL of `glioflow serve`", endpoint, hint=hint)
     check_port(host, port)
     hosts = allowed if allowed or host in _LOOPBACK else None
     say(f"page at http://{host}:{port}, asking {endpoint}; Ctrl-C ends it")

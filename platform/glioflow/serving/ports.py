@@ -2,7 +2,7 @@
 
 import socket
 
-from glioflow.errors import UserError
+from glioflow.errors import UserError, option
 
 
 def free_port() -> int:
@@ -20,4 +20,4 @@ def check_port(host: str, port: int) -> None:
             probe.bind((host, port))
         except OSError as error:
             rule = f"port {port} of {host} cannot be listened on ({error.strerror})"
-            raise UserError(rule, hint="give another with --port, or end what listens there") from None
+            raise UserError(rule, hint=f"give another with {option('port')}, or end what listens there") from None

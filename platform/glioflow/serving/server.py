@@ -15,7 +15,7 @@ from ray.serve.schema import LoggingConfig
 from glioflow import cluster
 from glioflow.bundle.answer import ModelCard, ModelId
 from glioflow.cluster.storage import home
-from glioflow.errors import RunFailed, UserError
+from glioflow.errors import RunFailed, UserError, option
 from glioflow.progress import Say
 from glioflow.quantities import count
 from glioflow.serving.http.front_door import LIMITS
@@ -94,13 +94,17 @@ def serving(
 def _check_room(settings: ServeSettings, have: Mapping[str, float]) -> None:
     """Refuse predictors that do not fit on the cluster; raises `UserError` with the numbers."""
     if settings.gpus > 1 and settings.gpus % 1:
-        raise UserError("--gpus must be a whole number above 1", settings.gpus, hint="a fraction shares one GPU")
+        raise UserError(
+            f"{option('gpus')} must be a whole number above 1", settings.gpus, hint="a fraction shares one GPU"
+        )
     for name, each in (("CPU", settings.cpus), ("GPU", settings.gpus)):
         if (need := each * settings.replicas) > have[name]:
             needs = "needs" if settings.replicas == 1 else "need"
             rule = f"{count(settings.replicas, 'predictor')} {needs} {need:g} {name}s"
             raise UserError(
-                rule, f"a cluster of {have[name]:g}", hint=f"lower --replicas or --gpus{cluster.or_list_nodes()}"
+                rule,
+                f"a cluster of {have[name]:g}",
+                hint=f"lower {option('replicas')} or {option('gpus')}{cluster.or_list_nodes()}",
             )
 
 

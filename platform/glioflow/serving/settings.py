@@ -11,7 +11,7 @@ import psutil
 from pydantic import BaseModel, ConfigDict, Field
 
 from glioflow.data.case import MAX_FILES, MAX_SLICES
-from glioflow.errors import UserError
+from glioflow.errors import UserError, option
 
 APP = "glioflow"  # name of the Serve application
 TOKEN = "GLIOFLOW_SERVE_TOKEN"
@@ -134,7 +134,7 @@ def check_names(names: Iterable[str]) -> tuple[str, ...]:
     for given, name in zip(names, known, strict=True):
         if not re.fullmatch(r"\*|[a-z0-9_]([a-z0-9._-]{0,251}[a-z0-9_])?", name):
             hint = "leave out scheme, port and path, and write it in ASCII (xn--...), or give * for any name"
-            raise UserError("--allow-host must be the name of a host", repr(given), hint=hint)
+            raise UserError(f"{option('allow_host')} must be the name of a host", repr(given), hint=hint)
     return known
 
 

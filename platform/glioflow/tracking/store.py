@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from glioflow import atomic, bundle
 from glioflow.bundle.starter import STARTER
 from glioflow.clock import now_ms
-from glioflow.errors import UserError, nearest_choice
+from glioflow.errors import UserError, nearest_choice, option
 from glioflow.tracking.addresses import check_writable
 from glioflow.tracking.logged_models import MODEL, link_version, log_model
 from glioflow.tracking.runs import Runs, every
@@ -130,7 +130,7 @@ class Tracking(Runs):
         entries = self._entries(f"name = '{name}'")
         if entries and not any(_is_ours(entry) for entry in entries):
             rule = f"the registry has a model {name!r} that GlioFlow did not register"
-            raise UserError(rule, name, hint="choose another name with --name")
+            raise UserError(rule, name, hint=f"choose another name with {option('name')}")
 
     def version(self, name: str, *, alias: str | None = None, number: int | None = None) -> Version:
         """Return one version, by alias (default `champion`) or number.
@@ -281,4 +281,4 @@ def _no_model(model: str) -> UserError:
 def _check_name(name: str) -> None:
     if not _NAME.fullmatch(name):
         rule = "a model's name must begin with a letter or digit and have at most 81 letters, digits, '.', '_' and '-'"
-        raise UserError(rule, repr(name), hint="give such a name with --name")
+        raise UserError(rule, repr(name), hint=f"give such a name with {option('name')}")

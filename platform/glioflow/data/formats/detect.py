@@ -15,7 +15,7 @@ from glioflow.data.formats.junk import is_packed
 from glioflow.data.formats.links import is_broken
 from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.data.formats.tree import first_files, is_whole_disk, too_many, whole_disk
-from glioflow.errors import UserError, unknown_name
+from glioflow.errors import UserError, option, unknown_name
 
 # Formats of images that are not read, and the format to convert them to.
 _CONVERTED_TO = {
@@ -162,7 +162,7 @@ def open_cohort(path: Path, *, format: str | None = None, skip_incomplete: bool 
         known = detect_format(path) if format is None else format_named(format)
         name = _name_of(known)
         if name not in _SKIPPING:
-            rule = "--skip-incomplete needs a format with a file or series for each sequence, such as NIfTI or DICOM"
+            rule = f"{option('skip_incomplete')} needs a format with a file or series for each sequence, such as NIfTI or DICOM"
             raise UserError(rule, f"the format {name}")
         return _SKIPPING[name](path, skip_incomplete=True)
     is_named = format is not None and path.is_dir() and any(path.iterdir())

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from glioflow.data.case import Case, check_spacing_mm, unknown_case
 from glioflow.data.formats.file_roles import NO_ROLES, FileRoles
-from glioflow.errors import UserError, one_line
+from glioflow.errors import UserError, one_line, option
 from glioflow.label_schemes import LabelScheme
 
 # Formats in which several series or files may be one sequence; in the others each channel has a fixed name.
@@ -116,7 +116,7 @@ class Cohort:
         if not chosen:
             return self
         if self.format not in _WITH_CHOICE:
-            rule = "--channel needs DICOM or NIfTI, where several series or files may be one sequence"
+            rule = f"{option('channel')} needs DICOM or NIfTI, where several series or files may be one sequence"
             raise UserError(rule, f"the format {self.format}")
         reader: Callable[..., Case] = self.reader
         return replace(self, reader=partial(reader, chosen=dict(chosen)), chosen=tuple(sorted(chosen.items())))

@@ -7,7 +7,7 @@ from typing import NotRequired, TypedDict
 
 from glioflow import atomic
 from glioflow.bundle.measurement import measure
-from glioflow.errors import UserError
+from glioflow.errors import UserError, option
 from glioflow.evaluation import flatten_summary, summarize
 from glioflow.evaluation.comparison import METRICS, ComparisonJson, PairedDifference, compare_all
 from glioflow.evaluation.patients import CaseScores, metric_of
@@ -200,7 +200,7 @@ def _out_of_fold(a: OutOfFold, b: OutOfFold) -> tuple[_Side, _Side, list[str]]:
     ours, theirs = ({str(row["id"]): row for row in each.rows} for each in (a, b))
     if odd := sorted(ours.keys() ^ theirs.keys()):
         counts = f"{len(ours)} and {count(len(theirs), 'case')}, {len(odd)} only in one, such as {odd[:3]}"
-        hint = "run both with the same cohort, and with the same --hold-out-test"
+        hint = f"run both with the same cohort, and with the same {option('hold_out_test')}"
         raise UserError("two cross-validations must be compared on the same patients", counts, hint=hint)
     _check_references(a.rows, b.rows, "cross-validations", "run both on the same version of the cohort")
     moved = sum(row["fold"] != theirs[case_id]["fold"] for case_id, row in ours.items())

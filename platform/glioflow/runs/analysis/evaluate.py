@@ -10,7 +10,7 @@ from glioflow import atomic
 from glioflow.bundle.prediction import Predictor
 from glioflow.data.prepared.cohort import PreparedCase, PreparedCohort
 from glioflow.data.preprocessing.pipeline import renamed_tissues
-from glioflow.errors import UserError
+from glioflow.errors import UserError, option
 from glioflow.evaluation import VolumeInterval, flatten_summary
 from glioflow.evaluation.patients import CaseScores, Row, metric_of, patient_means
 from glioflow.progress import Say, quiet
@@ -217,13 +217,14 @@ def unseen_by(subjects: Sequence[Subject], cases: Sequence[PreparedCase]) -> lis
     """
     for subject in subjects:
         if subject.trained is None:
-            hint = "leave out --unseen, or name the model by its run or version"
-            raise UserError("--unseen needs a model whose run recorded its split", subject.name, hint=hint)
+            hint = f"leave out {option('unseen')}, or name the model by its run or version"
+            raise UserError(f"{option('unseen')} needs a model whose run recorded its split", subject.name, hint=hint)
     left = [case for case in cases if not any(subject.saw(case) for subject in subjects)]
     if not left:
-        hint = "give a cohort with other patients, or leave out --unseen"
+        hint = f"give a cohort with other patients, or leave out {option('unseen')}"
         raise UserError(
-            f"--unseen leaves none of the {len(cases)} cases: all trained a model or chose its settings", hint=hint
+            f"{option('unseen')} leaves none of the {len(cases)} cases: all trained a model or chose its settings",
+            hint=hint,
         )
     return left
 

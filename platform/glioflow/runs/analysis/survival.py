@@ -10,7 +10,7 @@ from glioflow.data.formats.detect import open_cohort
 from glioflow.data.prepared.cohort import PreparedCohort, is_prepared
 from glioflow.data.prepared.remote import local_folder
 from glioflow.data.preprocessing.brain_mask import locate_brain
-from glioflow.errors import UserError
+from glioflow.errors import UserError, option
 from glioflow.evaluation.patients import CaseScores, person_of
 from glioflow.features import measure_mask
 from glioflow.progress import Say, counted, quiet
@@ -147,16 +147,16 @@ def measure_shapes(
     """
     if masks == "manual":
         if cohort is None:
-            raise UserError("--masks manual needs the cohort whose masks it measures", hint="give COHORT")
+            raise UserError(f"{option('masks', 'manual')} needs the cohort whose masks it measures", hint="give COHORT")
         path = local_folder(cohort, prepared_home())
         return Shapes(*_manual_features(path, say), "manual", (cohort_dataset(path, used_for),))
     if not re.fullmatch("[0-9a-f]{32}", masks):
         words = ["manual"] if used_for == "testing" else ["manual", "none"]
-        rule = f"--masks must be {' or '.join(words)}, or the run id of a cross-validation"
+        rule = f"{option('masks')} must be {' or '.join(words)}, or the run id of a cross-validation"
         raise UserError(rule, masks, words)
     crossval = tracking.run(masks)
     if not tracking.has_artifact(masks, OUT_OF_FOLD):
-        rule = "--masks must be the run id of a cross-validation, 'manual' or 'none'"
+        rule = f"{option('masks')} must be the run id of a cross-validation, 'manual' or 'none'"
         kind, status = crossval.data.tags.get("glioflow.kind", "unknown"), crossval.info.status
         hint = "finish it with `glioflow crossval --resume`" if kind == "crossval" else "run `glioflow crossval` first"
         raise UserError(rule, f"run {masks} of kind {kind}, {status}", hint=hint)
@@ -185,8 +185,8 @@ def _manual_features(path: Path, say: Say) -> tuple[Features, dict[str, str]]:
                 features[read.id] = measure_mask(read.mask > 0, spacing_mm=read.spacing_mm, brain=brain).volume
                 persons[read.id] = read.patient
     if not features:
-        hint = "give a labeled cohort, or --masks with a cross-validation's run id"
-        raise UserError("--masks manual needs a cohort with masks", path, hint=hint)
+        hint = f"give a labeled cohort, or {option('masks')} with a cross-validation's run id"
+        raise UserError(f"{option('masks', 'manual')} needs a cohort with masks", path, hint=hint)
     return features, persons
 
 

@@ -11,7 +11,7 @@ from glioflow.clock import now
 from glioflow.cluster.storage import home
 from glioflow.data.prepared.remote import open_here, recorded_cohort
 from glioflow.data.splits import Split
-from glioflow.errors import UserError
+from glioflow.errors import UserError, option
 from glioflow.evaluation import flatten_summary
 from glioflow.evaluation.patients import person_of
 from glioflow.runs.crossval.out_of_fold import finished_folds, read_out_of_fold
@@ -49,7 +49,7 @@ def make_ensemble(tracking: Tracking, run_id: str) -> None:
     test = Split.model_validate(tracking.read_json(run_id, SPLIT)).test
     if both := seen & set(test):
         rule = "the test patients must not be in the folds of an ensemble, which they are to judge"
-        hint = "cross-validate with --hold-out-test, or register a run of `glioflow train`"
+        hint = f"cross-validate with {option('hold_out_test')}, or register a run of `glioflow train`"
         raise UserError(rule, f"{len(both)} of {len(test)} cases", hint=hint)
     split = Split(train=tuple(sorted(seen)), val=(), test=test)
     folds = finished_folds(tracking, known.experiment, run_id)

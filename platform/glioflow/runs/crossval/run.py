@@ -16,7 +16,7 @@ from glioflow.config import Experiment
 from glioflow.data.prepared.index import Entry
 from glioflow.data.prepared.remote import open_here
 from glioflow.data.splits import deal
-from glioflow.errors import UserError
+from glioflow.errors import UserError, option
 from glioflow.evaluation import VolumeInterval, fit_volume_interval, flatten_summary
 from glioflow.evaluation.patients import CaseScores, metric_of, patient_means, person_of
 from glioflow.progress import Say, quiet
@@ -130,7 +130,7 @@ def crossval_in(
             answer = _conclude(setting, run, runs, scores)
         except BaseException:
             say(
-                f"continue with --resume {run.run_id}"
+                f"continue with {option('resume', run.run_id)}"
             )  # printed first: a stopped job may be killed while it closes its runs
             with contextlib.suppress(Exception):  # if the store is away, the first error helps more
                 close_children(tracking, experiment.name, run.run_id)
@@ -278,12 +278,15 @@ def _check_begun(
     run = tracking.run(run_id)
     kind, status = run.data.tags.get("glioflow.kind", "unknown"), run.info.status
     if kind != "crossval" or status == "FINISHED":
-        rule, hint = "--resume must be the run id of an unfinished cross-validation", "leave it out to begin a new one"
+        rule, hint = (
+            f"{option('resume')} must be the run id of an unfinished cross-validation",
+            "leave it out to begin a new one",
+        )
         raise UserError(rule, f"run {run_id} of kind {kind}, {status}", hint=hint)
     resumed_experiment(experiment, tracking, run_id)
     differ = [key for key, value in tags.items() if run.data.tags.get(key) != value]
     if differ:
-        hint = "give its experiment, cohort and folds, or leave out --resume to begin a new run"
+        hint = f"give its experiment, cohort and folds, or leave out {option('resume')} to begin a new run"
         raise UserError(f"run {run_id} began with other {', '.join(differ)}", hint=hint)
     check_source(experiment, source, tracking, run_id)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from glioflow import bundle, cluster
-from glioflow.errors import RunFailed, UserError
+from glioflow.errors import RunFailed, UserError, option
 from glioflow.progress import Say, quiet
 from glioflow.runs.launch import check_machine, check_resources, opening_of
 from glioflow.runs.plan import plan_of
@@ -76,7 +76,9 @@ def reproduce(run_id: str, data: str | Path | None = None, *, say: Say = quiet) 
     if kind not in KINDS:
         raise UserError("only a run that trained one network can be reproduced", f"run {run_id} of kind {kind}", KINDS)
     if before.info.status != "FINISHED":
-        hint = f"finish it with --resume {run_id} first" if kind == "train" else "give the id of a finished run"
+        hint = (
+            f"finish it with {option('resume', run_id)} first" if kind == "train" else "give the id of a finished run"
+        )
         raise UserError("only a finished run can be reproduced", f"run {run_id}, {before.info.status}", hint=hint)
     setting = recorded_setting(tracking, before, data)
     check_machine(setting.experiment)

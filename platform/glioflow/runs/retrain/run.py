@@ -15,7 +15,7 @@ from glioflow.config.experiment import override_texts
 from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.data.prepared.joining import Addition, join_corrections
 from glioflow.data.splits import check_split
-from glioflow.errors import UserError
+from glioflow.errors import UserError, option
 from glioflow.progress import Say, quiet
 from glioflow.promotion import Verdict, promote
 from glioflow.runs.crossval.run import crossval_in, number_of_folds
@@ -165,8 +165,8 @@ def _champions_run(tracking: Tracking, champion: Version, *, warm: bool) -> Any:
         hint = "register and promote a run of `glioflow train` under this name"
         raise UserError("only a champion from a training can be retrained", kind, hint=hint)
     if kind == "crossval" and warm:
-        rule = "--warm needs a champion of one network"
-        raise UserError(rule, "an ensemble of folds", hint="leave --warm out")
+        rule = f"{option('warm')} needs a champion of one network"
+        raise UserError(rule, "an ensemble of folds", hint=f"leave {option('warm')} out")
     return run
 
 
@@ -206,8 +206,8 @@ def _go_on(tracking: Tracking, champion: Version, run_id: str, say: Say) -> tupl
     """Continue an interrupted training, unless it is complete."""
     run = tracking.run(run_id)
     if run.data.tags.get(RETRAINS) != champion.run_id:
-        rule = f"--resume must be the id of a run that retrains version {champion.version} of {champion.name}"
-        raise UserError(rule, run_id, hint="begin a new one without --resume")
+        rule = f"{option('resume')} must be the id of a run that retrains version {champion.version} of {champion.name}"
+        raise UserError(rule, run_id, hint=f"begin a new one without {option('resume')}")
     setting = recorded_setting(tracking, run, None)
     placed = Placement([UsedCorrection(**each) for each in tracking.read_json(run_id, CORRECTIONS)], [], setting.split)
     if send_rest(tracking, run_id) is not None or run.info.status == "FINISHED":

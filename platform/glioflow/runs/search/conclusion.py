@@ -8,7 +8,7 @@ from typing import TypedDict
 
 from glioflow.config import Experiment, override
 from glioflow.config.search import Point, SearchSettings
-from glioflow.errors import RunFailed
+from glioflow.errors import RunFailed, option
 from glioflow.runs.launch import Setting, to_yaml
 from glioflow.runs.search.earlier import finished_trials, point_of
 from glioflow.runs.search.parent_run import ParentRun
@@ -45,7 +45,9 @@ def conclude(setting: Setting, folder: SearchFolder, parent: ParentRun, cohorts:
     """Close what was left open, name the best finished trial, and log it as an experiment ready to run."""
     tracking, experiment, name, run = setting.tracking, setting.experiment, folder.name, parent.run
     if not answers(tracking.uri, patience_s=PATIENCE_S):
-        raise RunFailed(f"MLflow at {tracking.shown} does not answer; start it and continue with --resume {name}")
+        raise RunFailed(
+            f"MLflow at {tracking.shown} does not answer; start it and continue with {option('resume', name)}"
+        )
     close_children(tracking, experiment.name, run.run_id)
     parent.update(last=True)
     trials = tracking.children(experiment.name, run.run_id)

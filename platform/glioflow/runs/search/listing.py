@@ -6,7 +6,7 @@ from typing import Any, Literal
 from glioflow.cluster.lease import holder_of
 from glioflow.cluster.remote_home import address_of, list_shared
 from glioflow.cluster.storage import home, home_uri
-from glioflow.errors import UserError
+from glioflow.errors import UserError, option
 from glioflow.runs.search.tuner import SearchFolder
 from glioflow.tracking import Tracking
 
@@ -59,5 +59,5 @@ def _listed(folder: SearchFolder, tracking: Tracking | None) -> ListedSearch:
 def unknown_search(name: str) -> UserError:
     """Return the error for the name of a search that was not begun in this home."""
     begun = list_shared(home() / "searches")
-    hint = None if begun else f"no search was begun in {address_of(home())}; leave out --resume to begin one"
-    return UserError("--resume must name an earlier search", name, begun or None, hint=hint)
+    hint = None if begun else f"no search was begun in {address_of(home())}; leave out {option('resume')} to begin one"
+    return UserError(f"{option('resume')} must name an earlier search", name, begun or None, hint=hint)

@@ -4,7 +4,7 @@ from typing import Any
 
 from glioflow.config import Experiment, load_recorded
 from glioflow.config.search import Choice, Parameter
-from glioflow.errors import UserError
+from glioflow.errors import UserError, option
 from glioflow.runs.launch import EXPERIMENT, Setting
 from glioflow.runs.resuming import check_source, resumed_experiment, resumed_setting
 from glioflow.runs.search.survival_objective import TABLES, Tables
@@ -16,10 +16,6 @@ _FREE = ("name", "trials", "budget_hours", "concurrent", "disk_gb", "first", "wa
 FREE = tuple(f"search.{name}" for name in _FREE)
 # Samplers that can use points drawn from wider ranges.
 _TAKE_NARROWER = ("tpe", "random")
-_ANEW = (
-    "undo the changes, or begin a new search that tries the best of this one first: leave out --resume and add "
-    "-o search.name=NEW_NAME -o search.warm_start=3"
-)
 
 
 def resumed_search(setting: Setting, run_id: str) -> Setting:
@@ -29,14 +25,14 @@ def resumed_search(setting: Setting, run_id: str) -> Setting:
         UserError: If the cohort, the split, or more of the experiment changed than may; says what.
     """
     besides = _free_keys(setting.experiment, setting.tracking, run_id)
-    return resumed_setting(setting, run_id, besides=besides, hint=_ANEW)
+    return resumed_setting(setting, run_id, besides=besides, hint=_anew())
 
 
 def check_begun(experiment: Experiment, source: Source, tracking: Tracking, run_id: str) -> None:
     """Refuse what a search cannot go on with, before Ray starts; raises `UserError` as `resumed_search`."""
     besides = _free_keys(experiment, tracking, run_id)
-    resumed_experiment(experiment, tracking, run_id, besides=besides, hint=_ANEW)
-    check_source(experiment, source, tracking, run_id, hint=_ANEW)
+    resumed_experiment(experiment, tracking, run_id, besides=besides, hint=_anew())
+    check_source(experiment, source, tracking, run_id, hint=_anew())
 
 
 def _free_keys(experiment: Experiment, tracking: Tracking, run_id: str) -> tuple[str, ...]:
@@ -55,9 +51,10 @@ def check_tables(run: Any, tables: Tables | None) -> None:
         UserError: If they changed.
     """
     if tables is not None and run.data.tags.get(TABLES, tables.digest) != tables.digest:
-        rule = "--resume ranks all trials by the clinical tables that the search began with, and these have changed"
+        begun = "the clinical tables that the search began with"
+        rule = f"{option('resume')} ranks all trials by {begun}, and these have changed"
         shown = " and ".join(str(path) for path in (tables.clinical, tables.outcomes) if path is not None)
-        raise UserError(rule, shown, hint=_ANEW)
+        raise UserError(rule, shown, hint=_anew())
 
 
 def narrowed_ranges(before: Experiment, now: Experiment) -> list[str]:
@@ -73,3 +70,10 @@ def _is_within(now: Parameter, before: Parameter) -> bool:
     if isinstance(now, Choice) or isinstance(before, Choice):
         return False
     return before.low <= now.low and now.high <= before.high
+
+
+def _anew() -> str:
+    return (
+        "undo the changes, or begin a new search that tries the best of this one first: leave out "
+        f"{option('resume')} and add -o search.name=NEW_NAME -o search.warm_start=3"
+    )

@@ -19,7 +19,7 @@ from glioflow.config import Experiment, data_source
 from glioflow.config.experiment import check_search
 from glioflow.config.search import NAME
 from glioflow.data.splits import Split
-from glioflow.errors import RunFailed, UserError, last_line
+from glioflow.errors import RunFailed, UserError, last_line, option
 from glioflow.progress import Say, quiet
 from glioflow.runs.launch import (
     Setting,
@@ -87,7 +87,7 @@ def search(
     if resume and not folder.exists:
         raise unknown_search(name)
     if not resume and folder.exists:
-        hint = f"continue with --resume {name}, or choose another search.name"
+        hint = f"continue with {option('resume', name)}, or choose another search.name"
         raise UserError(f"a search named {name} exists already", name, hint=hint)
     try:
         with holding(folder.path, f"search {name}"):
@@ -249,11 +249,15 @@ def _run(
         if searcher is not None:
             share_study(folder.storage)
     except Exception as error:
-        raise RunFailed(f"search {name} stopped ({last_line(error)}); continue with --resume {name}") from error
+        raise RunFailed(
+            f"search {name} stopped ({last_line(error)}); continue with {option('resume', name)}"
+        ) from error
     if searcher is not None and (trouble := searcher.trouble):
-        raise RunFailed(f"search {name} cannot continue ({trouble}); solve this, and continue with --resume {name}")
+        raise RunFailed(
+            f"search {name} cannot continue ({trouble}); solve this, and continue with {option('resume', name)}"
+        )
     if _was_interrupted(folder, results, in_population=searcher is None):
-        say(f"interrupted; continue with --resume {name}")
+        say(f"interrupted; continue with {option('resume', name)}")
         raise KeyboardInterrupt
 
 

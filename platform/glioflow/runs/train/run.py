@@ -14,7 +14,7 @@ from glioflow.cluster.lease import holding
 from glioflow.cluster.remote_home import fetch, ray_storage, share
 from glioflow.cluster.storage import home
 from glioflow.config import Experiment
-from glioflow.errors import RunFailed, UserError
+from glioflow.errors import RunFailed, UserError, option
 from glioflow.progress import Say, quiet
 from glioflow.reports.figures import curves
 from glioflow.runs.launch import Setting, open_setting, opening_of
@@ -93,7 +93,7 @@ def train_in(setting: Setting, opened: AbstractContextManager[Run], say: Say = q
                 val = fit_on_train(plan)
                 test = score_test_patients(plan)
         except (KeyboardInterrupt, SystemExit):  # Ray Train turns the first Ctrl-C into the second
-            say(f"interrupted; continue with --resume {run.run_id}")
+            say(f"interrupted; continue with {option('resume', run.run_id)}")
             raise KeyboardInterrupt from None
         metrics = {**val, **test.metrics}
         run.log_metrics(metrics)
@@ -132,9 +132,12 @@ def send_rest(tracking: Tracking, run_id: str) -> Trained | None:
 def _check_kind(tracking: Tracking, run_id: str) -> None:
     kind = tracking.run(run_id).data.tags.get("glioflow.kind", "train")
     if kind != "train":
-        verb = {"crossval": "crossval --resume", "search": "search --resume NAME"}.get(kind)
-        hint = f"a {kind} is continued with `glioflow {verb}`" if verb else "give the run id of `glioflow train`"
-        raise UserError("--resume must be the run id of a training", f"run {run_id} of kind {kind}", hint=hint)
+        verbs = {"crossval": "`glioflow crossval --resume`", "search": "`glioflow search --resume NAME`"}
+        verb = verbs.get(kind)
+        hint = f"a {kind} is continued with {verb}" if verb else "give the run id of `glioflow train`"
+        raise UserError(
+            f"{option('resume')} must be the run id of a training", f"run {run_id} of kind {kind}", hint=hint
+        )
 
 
 def _check_begun(experiment: Experiment, source: Source, tracking: Tracking, run_id: str) -> None:
@@ -144,7 +147,7 @@ def _check_begun(experiment: Experiment, source: Source, tracking: Tracking, run
     if tracking.has_artifact(run_id, BUNDLE):
         hint = f"`glioflow register {run_id}` makes it a version"
         raise UserError(
-            "--resume must be the id of an unfinished run", f"run {run_id}, which has its bundle", hint=hint
+            f"{option('resume')} must be the id of an unfinished run", f"run {run_id}, which has its bundle", hint=hint
         )
     check_source(experiment, source, tracking, run_id)
 

@@ -17,7 +17,7 @@ from glioflow import bundle
 from glioflow.bundle.answer import ModelId, ServingState
 from glioflow.bundle.starter import STARTER, find_starter
 from glioflow.cluster.storage import home
-from glioflow.errors import RunFailed, UserError
+from glioflow.errors import RunFailed, UserError, option
 from glioflow.promotion.golden import GOLDEN
 from glioflow.serving.engine.batching import BatchedPredictor, Batcher
 from glioflow.serving.engine.selection import Engine, choose_engine
@@ -159,7 +159,7 @@ def find_wanted(name: str | None, trial: Trial, *, patience_s: float = 0) -> Wan
     names = [each for each in tracking.names() if tracking.champion(each)]
     if name is None:
         if len(names) > 1:
-            raise UserError("several models have a champion", hint="name one with --name", choices=names)
+            raise UserError("several models have a champion", hint=f"name one with {option('name')}", choices=names)
         if not names:
             raise NoChampion("no model has a champion yet", hint="`glioflow promote NAME` makes a version the champion")
         name = names[0]
