@@ -399,3 +399,37 @@ def test_a_value_of_a_search_is_refused_with_the_whole_reason():
     space = {"training.epochs": {"kind": "choice", "values": [1, 2]}}
     with pytest.raises(UserError, match="a loss: of two classes: cannot be"):
         check_points(SearchSettings(space=space), lambda point: UserError("a loss: of two classes: cannot be"))
+
+
+@pytest.mark.parametrize("make", [lambda values: Experiment(**values), Experiment.model_validate])
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [
+        ({"traning": {}}, "unknown key 'traning'; did you mean training? Choose one of: data,"),
+        ({"training": {"epochs": "x"}}, "training.epochs must be a whole number; got 'x'"),
+        ({"model": {"architecture": "unett"}}, "model: unknown architecture 'unett'; did you mean unet? Choose one of"),
+        (
+            {"postprocess": {"min_total_px": {"et": 5}}},
+            "postprocess.min_total_px must name parts of the target",
+        ),
+    ],
+)
+def test_an_experiment_made_in_python_is_refused_in_the_words_of_one_from_a_file(make, values, line):
+    with pytest.raises(UserError) as error:
+        make(values)
+    assert str(error.value).startswith(line)
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "choice"),
+    [
+        ("preprocess: [{size: 128}]", "preprocess.0.step", "resize"),
+        ("search: {preprocess: {a: [{step: unit}, {}]}}", "search.preprocess.a.1.step", "resize"),
+        ("search: {space: {training.epochs: {low: 1, high: 3}}}", "search.space.training.epochs.kind", "int"),
+    ],
+)
+def test_a_choice_that_is_not_given_lists_the_choices(from_yaml, text, key, choice):
+    with pytest.raises(UserError) as error:
+        from_yaml(text)
+    assert error.value.rule == f"{key} must be given"
+    assert choice in error.value.choices

@@ -4,7 +4,6 @@ import nibabel
 import numpy as np
 import pytest
 from dicom_series import write_series
-from pydantic import ValidationError
 from test_volume_cohorts import LPS, write_brats
 
 from bundles import ORIGIN, changed, describe
@@ -84,7 +83,7 @@ def test_a_model_is_not_measured_on_labels_that_it_does_not_know(prepared, tiny,
 
 
 def test_a_rule_for_small_parts_names_parts_of_the_target():
-    with pytest.raises(ValidationError, match="got et; choose one of: WT, TC, ET"):
+    with pytest.raises(UserError, match="got et; choose one of: WT, TC, ET"):
         Experiment.model_validate({"target": TO_2021, "postprocess": {"min_total_px": {"et": 500}}})
 
 

@@ -190,7 +190,7 @@ def test_how_large_an_image_becomes_is_known_before_any_step(steps):
 def test_steps_are_named_in_experiments():
     steps = [{"step": "unit"}, {"step": "channels", "keep": ["flair"]}, {"step": "resize", "size": 64}]
     assert [step.step for step in Experiment(preprocess=steps).preprocess] == ["unit", "channels", "resize"]
-    with pytest.raises(ValidationError, match="union_tag"):
+    with pytest.raises(UserError, match=r"preprocess\.0\.step must be one of .*did you mean sharpen"):
         Experiment(preprocess=[{"step": "sharpness"}])
 
 

@@ -1,8 +1,9 @@
 """One experiment file: the settings of every package, read from YAML, overridden by key; unknown keys are errors."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -97,6 +98,25 @@ class Experiment(BaseModel):
     survival: SurvivalSettings = SurvivalSettings()
     search: SearchSettings = SearchSettings()
     gate: GateSettings = GateSettings()
+
+    if not TYPE_CHECKING:  # which would forget the types of the sections
+
+        def __init__(self, **sections: Any) -> None:
+            with _explained():
+                super().__init__(**sections)
+
+    @classmethod
+    def model_validate(cls, obj: Any, **options: Any) -> Self:
+        """Return the experiment that the keys and values of a dictionary are.
+
+        Raises:
+            UserError: Names the first key or value that no experiment may have.
+        """
+        for key in obj if isinstance(obj, Mapping) else ():
+            if not isinstance(key, str):  # which no call can have
+                raise UserError(f"unknown key {str(key)!r}", choices=keys_at(cls, ()))
+        with _explained():
+            return super().model_validate(obj, **options)
 
     @model_validator(mode="after")
     def _patches_are_for_volumes(self) -> "Experiment":
@@ -333,7 +353,13 @@ def _searchable(key: str) -> list[str]:
 def _validate(values: Mapping[str, object]) -> Experiment:
     if (problem := find_no_number(Experiment, values, "")) is not None:
         raise problem
+    return Experiment.model_validate(values)
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Turn pydantic's error of an experiment into ours."""
     try:
-        return Experiment.model_validate(values)
+        yield
     except ValidationError as error:
         raise explain(error, Experiment) from None

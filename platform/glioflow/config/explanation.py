@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from glioflow.config.schema import has_key, keys_at, misplaced
+from glioflow.config.schema import has_key, keys_at, misplaced, words_of
 from glioflow.errors import UserError
 
 # Rules by pydantic's error types; pydantic fills in the limits.
@@ -48,13 +48,16 @@ def explain(error: ValidationError, model: type[BaseModel]) -> UserError:
         return UserError(f"unknown key {key!r}", str(name), keys_at(model, section))
     if first["type"] == "union_tag_not_found":
         (name,) = _quoted(context["discriminator"])
-        return UserError(f"{key}.{name} {_RULES['missing']}", repr(first["input"])[:120])
+        rule = f"{key}.{name} {_RULES['missing']}"
+        return UserError(rule, repr(first["input"])[:120], words_of(model, (*loc, name)))
     if first["type"] == "union_tag_invalid":
         (name,) = _quoted(context["discriminator"])
         rule = f"{key}.{name} {_RULES['literal_error']}"
         return UserError(rule, context["tag"], _quoted(context["expected_tags"]))
     given = None if first["type"] in ("value_error", "missing") else repr(first["input"])[:120]
-    choices = _words_at(loc, error) if first["type"] == "literal_error" else None
+    choices = None
+    if first["type"] in ("literal_error", "missing"):
+        choices = _words_at(loc, error) if first["type"] == "literal_error" else words_of(model, loc)
     hint = None
     if first["type"] == "string_type" and isinstance(first["input"], int | float | datetime.date):
         given, hint = str(first["input"]), "put it in quotes"

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -66,15 +66,27 @@ def models_of(annotation: Any) -> list[type[BaseModel]]:
 
 def keys_at(annotation: Any, key: Sequence[Any]) -> list[str] | None:
     """Return the valid keys below `key`, through lists, mappings and kinds of steps."""
+    models = _models_at(annotation, key)
+    return sorted(models[0].model_fields) if models else None
+
+
+def words_of(annotation: Any, key: Sequence[Any]) -> list[str]:
+    """Return the words of which the value of `key` must be one, over all kinds; none where other values may be."""
+    fields = [model.model_fields.get(key[-1]) for model in _models_at(annotation, key[:-1])]
+    words = [get_args(field.annotation) for field in fields if field and get_origin(field.annotation) is Literal]
+    return [word for each in words for word in each]
+
+
+def _models_at(annotation: Any, key: Sequence[Any]) -> list[type[BaseModel]]:
     models = models_of(annotation)
+    if not key:
+        return models
     for model in models:
-        if not key:
-            return sorted(model.model_fields)
         if key[0] in model.model_fields:
-            return keys_at(model.model_fields[key[0]].annotation, key[1:])
+            return _models_at(model.model_fields[key[0]].annotation, key[1:])
         if isinstance(key[0], str) and any(field.default == key[0] for field in model.model_fields.values()):
-            return keys_at(model, key[1:])
-    return keys_at(annotation, key[1:]) if key else None
+            return _models_at(model, key[1:])
+    return _models_at(annotation, key[1:])
 
 
 def misplaced(model: type[BaseModel], key: Sequence[Any]) -> list[str]:
