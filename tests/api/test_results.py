@@ -66,10 +66,11 @@ def test_an_evaluation_has_the_command_lines_values_and_shows_its_tables(model_f
         done.dice_mean = 1
 
 
-def test_a_comparison_of_a_model_with_itself_differs_by_nothing(model_folder, lgg):
-    done = gf.compare(model_folder, model_folder, lgg)
+def test_a_comparison_of_a_model_with_its_copy_differs_by_nothing(model_folder, lgg, tmp_path):
+    copy = shutil.copytree(model_folder, tmp_path / "copy")
+    done = gf.compare(model_folder, copy, lgg)
     assert done.difference == 0
-    assert command("compare", str(model_folder), str(model_folder), str(lgg)) == json.loads(json.dumps(done.to_json()))
+    assert command("compare", str(model_folder), str(copy), str(lgg)) == json.loads(json.dumps(done.to_json()))
     assert "<table>" in done._repr_html_()
 
 

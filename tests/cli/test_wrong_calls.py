@@ -215,6 +215,12 @@ evaluate , COHORT -> model
 evaluate http://127.0.0.1:9 COHORT -> http
 evaluate glioma COHORT --report some.yaml -> --report must name a folder
 compare glioma glioma COHORT -> glioma
+compare starter starter COHORT -> a model cannot be compared with itself: every difference would be 0; got starter; give
+compare starter http://127.0.0.1:1 COHORT -> http://127.0.0.1:1 is an address, where no model can be opened; give
+evaluate http://127.0.0.1:1 COHORT -> http://127.0.0.1:1 is an address, where no model can be opened; give
+evaluate starter http://127.0.0.1:1/x -> http://127.0.0.1:1/x could not be read as a prepared cohort
+export http://127.0.0.1:1 out -> http://127.0.0.1:1 is an address, where no model can be opened
+data check http://127.0.0.1:1 -> is an address, and the original files of a cohort must be in a folder of this machine
 compare RUN RUN -> ffff
 audit nowhere.yaml --data COHORT -> nowhere.yaml does not exist
 audit some.yaml --data COHORT --clinical nowhere.csv --no-train -> nowhere.csv

@@ -264,9 +264,17 @@ def test_the_better_of_two_models_is_found_by_patient_and_institution(models, ea
     ]
 
 
-def test_a_model_does_not_differ_from_itself(models, easy):
+def test_a_model_does_not_differ_from_its_copy(models, easy):
     answer = compare(models("one", Bright()), models("two", Bright()), easy.path)
     assert (answer["difference"], answer["ci95"], answer["p_value"]) == (0, (0, 0), 1)
+
+
+def test_a_model_is_not_compared_with_itself_however_it_is_named(models, easy, tmp_path):
+    one = tmp_path / models("one", Bright())
+    (tmp_path / "link").symlink_to(one)
+    for other in (one, tmp_path / "link", f"{one}/../{one.name}"):
+        with pytest.raises(UserError, match="a model cannot be compared with itself"):
+            compare(str(one), str(other), easy.path)
 
 
 @pytest.fixture
@@ -322,6 +330,8 @@ def test_what_makes_two_cross_validations_unlike_is_refused_or_said(folded, tiny
         evaluate(one, easy.path)
     with pytest.raises(UserError, match="leave out the cohort"):
         compare(one, one, easy.path)
+    with pytest.raises(UserError, match="cannot be compared with itself"):
+        compare(one, f"runs:/{one}")
     with pytest.raises(UserError, match="needs a labeled cohort"):
         compare(models("a", Bright()), models("b", Bright()))
 

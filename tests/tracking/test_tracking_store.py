@@ -356,6 +356,10 @@ def test_a_model_is_found_however_it_is_named(tracking, made):
         ("glioma@other", "model 'glioma' has no alias 'other'; choose glioma/1"),
         ("models:/glioma/7", "model 'glioma' has no version 7; choose glioma/1"),
         ("some/where/bundle", "there is no bundle's folder some/where/bundle"),
+        (
+            "http://host:8000",
+            "http://host:8000 is an address, where no model can be opened; give a bundle's folder, a run",
+        ),
         ("/", "the folder / holds no bundle; give the folder with model.json"),
         ("glioma@", "a model must be a bundle's folder, a run id, NAME@alias or models:/NAME/3; got glioma@"),
         ("0" * 32, "no run has the id 0000"),

@@ -247,9 +247,8 @@ def describe(
 
 def _original_files(source: str | Path) -> Path:
     if is_uri(source):
-        raise UserError(
-            "this needs the original files of a cohort, not a prepared cohort", source, hint="give their folder"
-        )
+        rule = f"{source} is an address, and the original files of a cohort must be in a folder of this machine"
+        raise UserError(rule, source, hint="give their folder")
     return Path(source)
 
 

@@ -271,6 +271,9 @@ def _no_model(model: str) -> UserError:
     """Return the error for a text that names neither a bundle's folder nor a run nor a registered model."""
     if Path(model).is_dir() and model:
         return UserError(f"the folder {model} holds no bundle", model, hint="give the folder with model.json")
+    if "://" in model:
+        hint = "give a bundle's folder, a run id or NAME@alias; an endpoint's URL is only for `predict` and gf.load"
+        return UserError(f"{model} is an address, where no model can be opened", model, hint=hint)
     if "/" in model and not model.startswith(("models:", "runs:")):
         hint = "give a bundle's folder, a run id or NAME@alias"
         return UserError(f"there is no bundle's folder {model}", model, hint=hint)

@@ -145,7 +145,7 @@ def fetch(uri: str, cache: Path) -> PreparedCohort:
             name = error.value if error.file is None else error.file.name  # the local copy is deleted
             raise error.replace(rule=f"{uri}: {error.rule}", value=name, file=None) from None
         except Exception as error:
-            raise UserError(f"{uri} could not be read", reason(error), hint=_CHECK) from error
+            raise UserError(f"{uri} could not be read as a prepared cohort", reason(error), hint=_CHECK) from error
         return PreparedCohort(local, verify=False)  # as it was verified before it got this name
     return PreparedCohort(local)
 
@@ -187,4 +187,4 @@ def _read_manifest(uri: str) -> WholeManifest:
         hint = "write one with `glioflow data prepare SOURCE URI`"
         raise UserError(f"no prepared cohort at {uri}", uri, hint=hint) from None
     except Exception as error:
-        raise UserError(f"{uri} could not be read", reason(error), hint=_CHECK) from error
+        raise UserError(f"{uri} could not be read as a prepared cohort", reason(error), hint=_CHECK) from error

@@ -1,5 +1,6 @@
 """Paired comparison of two models on the same patients: differences, their size and their confidence intervals."""
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,6 +136,7 @@ def _measure_sides(
         if source is not None:
             rule = "two cross-validations must be compared on their own patients"
             raise UserError(rule, source, hint="leave out the cohort")
+        _check_two(run_a != run_b, model_a, model_b)
         a, b, warnings = _out_of_fold(read_out_of_fold(run_a), read_out_of_fold(run_b))
         return a, b, warnings, f"{len(a.rows)} cases, each predicted by models that never saw it"
     if run_a or run_b:
@@ -147,8 +149,18 @@ def _measure_sides(
     if source is None:
         raise UserError("a comparison of two models needs a labeled cohort", hint="give one: compare A B COHORT")
     check_exists(source)
-    a, b, warnings = _on_cohort(open_subject(model_a), open_subject(model_b), source, unseen=unseen, say=say)
+    _check_two(os.path.realpath(model_a) != os.path.realpath(model_b), model_a, model_b)
+    one, other = open_subject(model_a), open_subject(model_b)
+    _check_two(not one.run_ids or {*one.run_ids} != {*other.run_ids}, model_a, model_b)
+    a, b, warnings = _on_cohort(one, other, source, unseen=unseen, say=say)
     return a, b, warnings, f"patients of {Path(source).name}"
+
+
+def _check_two(are_two: bool, model_a: str, model_b: str) -> None:
+    if not are_two:
+        rule = "a model cannot be compared with itself: every difference would be 0"
+        hint = "give another model, or measure this one with `glioflow evaluate`"
+        raise UserError(rule, model_a if model_a == model_b else f"{model_a} and {model_b}", hint=hint)
 
 
 def _log(a: _Side, b: _Side, answer: ComparisonAnswer, page: str) -> str:
