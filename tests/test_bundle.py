@@ -223,7 +223,12 @@ def test_weights_of_another_network_are_refused_by_name(tiny, tmp_path):
     other = changed(tiny, model={"architecture": "unet", "encoder": "resnet18"})
     network = trained(tiny)
     bundle.save(tmp_path / "bundle", described(other, network), network.state_dict())
-    refused(tmp_path / "bundle", "weights do not fit the network", "encoder")
+    refused(
+        tmp_path / "bundle",
+        "weights.safetensors: the weights do not fit the network of model.json, unet: ",
+        "tensors are missing, such as body.encoder.",
+        "export the bundle again",
+    )
 
 
 def test_a_bundle_works_wherever_it_is_copied(saved, tmp_path):

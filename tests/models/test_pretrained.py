@@ -96,7 +96,10 @@ def test_missing_weights_say_where_they_were_looked_for(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("encoder", ["resnet18", "tu-resnet18"])
 def test_weights_of_another_encoder_are_refused(weights, encoder):
-    with pytest.raises(UserError, match=f"does not fit encoder {encoder}"):
+    with pytest.raises(
+        UserError,
+        match=f"does not fit encoder {encoder}: .* are missing, such as .*; got {weights}; give a file of this encoder",
+    ):
         build(weights=weights, encoder=encoder)
 
 

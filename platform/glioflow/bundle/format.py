@@ -21,6 +21,7 @@ from glioflow.errors import UserError, one_line
 from glioflow.evaluation import PostprocessSettings, VolumeInterval
 from glioflow.evaluation.settings import InferenceSettings
 from glioflow.models import ModelSettings, build_network
+from glioflow.models.weights import misfit
 from glioflow.survival import SurvivalStage
 from glioflow.version import __version__
 
@@ -247,10 +248,15 @@ def load(folder: Path) -> Bundle:
         raise UserError(rule, min(foreign), file=folder)
     network = _build(description)
     try:
-        network.load_state_dict(load_file(str(folder / WEIGHTS)))
-    except (RuntimeError, ValueError, SafetensorError) as error:
-        rule = f"the weights do not fit the network of {MODEL}: {one_line(error, most=300)}"
-        raise UserError(rule, file=folder / WEIGHTS) from None
+        state = load_file(str(folder / WEIGHTS))
+    except (ValueError, SafetensorError) as error:
+        rule = "the weights of the bundle cannot be read"
+        raise UserError(rule, one_line(error), file=folder / WEIGHTS, hint="export the bundle again") from None
+    try:
+        network.load_state_dict(state)
+    except RuntimeError:
+        rule = f"the weights do not fit the network of {MODEL}, {description.model.architecture}: "
+        raise UserError(rule + misfit(network, state), file=folder / WEIGHTS, hint="export the bundle again") from None
     survival = None
     if SURVIVAL in description.files:
         survival = SurvivalStage.from_json(atomic.read_json(folder / SURVIVAL))

@@ -58,7 +58,9 @@ def build_network(
         named = f"{settings.architecture} on encoder {settings.encoder} with options {settings.options}"
         raise UserError(f"{named} cannot be built: {one_line(error, most=1000)}") from error
     if state:
-        load_into_encoder(body.encoder, state, name=str(settings.encoder), in_channels=in_channels)
+        load_into_encoder(
+            body.encoder, state, name=str(settings.encoder), in_channels=in_channels, source=settings.weights
+        )
     if settings.freeze != "none" and weights is None:
         _log.warning("model.freeze: %s freezes random weights, because model.weights is null", settings.freeze)
     if weights is not None and not load_weights and settings.input_scaling != "none":

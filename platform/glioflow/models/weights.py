@@ -2,11 +2,13 @@
 
 import hashlib
 import io
+import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from glioflow.errors import UserError, one_line
+from glioflow.errors import UserError
 from glioflow.models.settings import ModelSettings
 
 if TYPE_CHECKING:
@@ -84,9 +86,38 @@ def load_whole(network: "nn.Module", source: str) -> None:
     state, _ = read_weights(source, key="training.start")
     try:
         network.load_state_dict(state)
-    except RuntimeError as error:
-        rule = f"the weights of training.start do not fit the network: {one_line(error, most=300)}"
-        raise UserError(rule, source) from None
+    except RuntimeError:
+        rule = f"the weights of training.start do not fit the network of the experiment: {misfit(network, state)}"
+        made_for = _made_for(source)
+        hint = "set the section model to that of the experiment which made them" if made_for is None else made_for
+        raise UserError(rule, source, hint=hint) from None
+
+
+def misfit(network: "nn.Module", state: Mapping[str, "Tensor"]) -> str:
+    """Return in words why tensors are not those of a network: what is missing, of another shape, or of another."""
+    expected = network.state_dict()
+    missing = [name for name in expected if name not in state]
+    foreign = [name for name in state if name not in expected]
+    shapes = {name: (tuple(state[name].shape), tuple(held.shape)) for name, held in expected.items() if name in state}
+    unlike = [f"{name} is {given}, not {held}" for name, (given, held) in shapes.items() if given != held]
+    found = []
+    if missing:
+        found.append(f"{len(missing)} of its {len(expected)} tensors are missing, such as {missing[0]}")
+    if unlike:
+        found.append(f"{len(unlike)} have another shape: {unlike[0]}")
+    if foreign and not found:
+        found.append(f"{len(foreign)} belong to another network, such as {foreign[0]}")
+    return ", and ".join(found) or "their values cannot be copied"
+
+
+def _made_for(source: str) -> str | None:
+    """Return what to do about the weights of a bundle, whose `model.json` beside them says what they were made for."""
+    try:
+        model = json.loads(find_weights(source).with_name("model.json").read_bytes())["model"]
+        named = [f"model.{key}={model[key]}" for key in ("architecture", "encoder") if model[key]]
+    except (OSError, ValueError, LookupError, TypeError, UserError):
+        return None
+    return f"they were made for {' and '.join(named)}; set the section model to that of {source}"
 
 
 def find_weights(source: str, *, key: str = "model.weights") -> Path:
@@ -108,34 +139,48 @@ def find_weights(source: str, *, key: str = "model.weights") -> Path:
     raise UserError(rule, source, hint=f"set {key} to {named}a path, a URI or null")
 
 
-def load_into_encoder(encoder: "nn.Module", state: dict[str, "Tensor"], *, name: str, in_channels: int) -> None:
+def load_into_encoder(
+    encoder: "nn.Module", state: dict[str, "Tensor"], *, name: str, in_channels: int, source: str | None = None
+) -> None:
     """Load a three-channel state dict into the encoder `name`, its first convolution adapted to `in_channels`.
 
     An encoder of timm (`tu-NAME`) loaded it during construction, but silently accepts any file: here
     its names are checked.
 
+    Args:
+        encoder: The encoder of a network.
+        state: Tensors by name.
+        name: Name of the encoder.
+        in_channels: Its number of input channels.
+        source: The file of the tensors, for errors.
+
     Raises:
         UserError: If the tensors are not those of this encoder.
     """
     if name.startswith("tu-"):
-        return _check_timm_names(encoder, state, name=name)
+        return _check_timm_names(encoder, state, name=name, source=source)
     from segmentation_models_pytorch.encoders import get_encoder
 
     colored = get_encoder(name, in_channels=3, depth=len(encoder.out_channels) - 1, weights=None)
     try:
         colored.load_state_dict(dict(state))
     except RuntimeError as error:
-        raise UserError(f"the weights file does not fit encoder {name}: {one_line(error, most=300)}") from error
+        raise _other_encoder(name, misfit(colored, state), source) from error
     colored.set_in_channels(in_channels, pretrained=True)
     encoder.load_state_dict(colored.state_dict())
 
 
-def _check_timm_names(encoder: "nn.Module", state: dict[str, "Tensor"], *, name: str) -> None:
+def _check_timm_names(encoder: "nn.Module", state: dict[str, "Tensor"], *, name: str, source: str | None) -> None:
     # timm's feature networks use `layer1_0` for `layer1.0` when they flatten a sequence.
     held = {key.replace("_", ".") for key in state}
     missing = [key for key in encoder.model.state_dict() if key.replace("_", ".") not in held]
     if missing:
-        raise UserError(f"the weights file does not fit encoder {name}: it lacks {', '.join(missing[:4])}")
+        raise _other_encoder(name, f"{len(missing)} of its tensors are missing, such as {missing[0]}", source)
+
+
+def _other_encoder(name: str, why: str, source: str | None) -> UserError:
+    hint = "give a file of this encoder as model.weights, or set model.encoder to the one that the file was made for"
+    return UserError(f"the weights file does not fit encoder {name}: {why}", source, hint=hint)
 
 
 def scaling_of(settings: ModelSettings, *, digest: str | None) -> Scaling | None:
