@@ -15,6 +15,9 @@ from bundles import describe
 from commands import answer_of
 from data.dicom_series import write_series
 from glioflow import bundle
+from glioflow.api.client import Client
+from glioflow.api.model import LoadedModel, ServedModel
+from glioflow.bundle.prediction import Predictor
 from glioflow.data.formats.study import read_study
 from glioflow.models import build_network
 from serving.page_endpoint import endpoint
@@ -189,6 +192,20 @@ def test_a_notebook_shows_the_overlay_and_the_table_and_escapes_what_it_shows(mo
     assert "<script>" not in html
     assert "&lt;script&gt;" in html
     assert "http" not in html
+
+
+def test_a_notebook_shows_what_a_model_takes_answers_and_scored_and_escapes_what_it_shows(model, url):
+    metrics = {"test/dice_mean": 0.8125, "test/dice_ci95_low": 0.75, "test/dice_ci95_high": 0.875}
+    predictor = Predictor(model.description.model_copy(update={"metrics": metrics}), model.predictor.network)
+    html = LoadedModel({"name": "<script>", "version": 3, "run_id": None}, predictor)._repr_html_()
+    for text in ("&lt;script&gt; version 3", "pre, flair, post", "1 tumor", "0.812 [0.750 to 0.875]", "unet"):
+        assert text in html
+    assert "<script>" not in html
+    assert "not for clinical use" in html
+    assert "not scored on test patients" not in html
+    assert "not scored on test patients" in model._repr_html_()
+    assert "pre, flair, post" in gf.load(url)._repr_html_(), "an endpoint's model shows its card"
+    assert "does not answer" in ServedModel(Client("http://127.0.0.1:9", num_tries=1))._repr_html_()
 
 
 def test_a_study_that_is_not_there_is_named(model):

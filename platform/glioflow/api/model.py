@@ -1,7 +1,7 @@
 """A model, loaded and ready to answer: a bundle in this process, several as an ensemble, or an endpoint."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,16 @@ from glioflow.api.inputs import model_name
 from glioflow.api.studies import image_files, read_any_study
 from glioflow.bundle import Description
 from glioflow.bundle.answer import ModelCard, ModelId, answer_to_json
-from glioflow.bundle.encoded_mask import decode_mask, encode_mask, legend_of
-from glioflow.bundle.prediction import Predictor
+from glioflow.bundle.encoded_mask import decode_mask, encode_mask, legend_of, legend_of_target
+from glioflow.bundle.prediction import NOT_FOR_CLINICAL_USE, Predictor
 from glioflow.bundle.starter import STARTER
 from glioflow.bundle.study_checks import conform
 from glioflow.cluster.scratch import study_folder
 from glioflow.data.case import Case
-from glioflow.errors import UserError
+from glioflow.data.targets import TargetSettings
+from glioflow.errors import RunFailed, UserError
+from glioflow.reports.numbers import interval, number
+from glioflow.reports.tables import Table, tables_to_html
 from glioflow.runs.model_loading import as_one, open_members
 from glioflow.serving.settings import own_token
 
@@ -68,6 +71,46 @@ class Model:
     def _answer(self, case: Case, clinical: Mapping[str, object]) -> Answer:
         raise NotImplementedError
 
+    def _about(self) -> "_About":
+        raise NotImplementedError
+
+    def _repr_html_(self) -> str:
+        about = self._about()
+        version = "" if about.id["version"] is None else f" version {about.id['version']}"
+        rows: list[list[object]] = [
+            ["takes", ", ".join(self.channels)],
+            ["answers with", ", ".join(f"{value} {name}" for value, name in about.labels.items())],
+            *_scores(about.metrics),
+            ["network", f"{about.architecture}, {about.num_parameters:,} parameters"],
+            ["trained by", about.experiment],
+        ]
+        unscored = about.metrics.get("test/dice_mean") is None
+        notes = ["It was not scored on test patients."] if unscored else []
+        return tables_to_html([Table(f"{about.id['name']}{version}", ["", ""], rows)], [*notes, NOT_FOR_CLINICAL_USE])
+
+
+@dataclass(frozen=True)
+class _About:
+    """What a notebook shows of a model."""
+
+    id: ModelId
+    labels: Mapping[int, str]
+    metrics: Mapping[str, float | None]
+    architecture: str
+    num_parameters: int
+    experiment: str
+
+
+def _scores(metrics: Mapping[str, float | None]) -> list[list[object]]:
+    """Return the mean Dice of each part of the patients that was measured, with its 95 % interval."""
+    parts = {"test": "test", "oof": "cross-validated", "val": "validation"}
+    rows: list[list[object]] = []
+    for part, name in parts.items():
+        if (mean := metrics.get(f"{part}/dice_mean")) is not None:
+            ends = (metrics.get(f"{part}/dice_ci95_{end}") for end in ("low", "high"))
+            rows.append([f"mean Dice, {name} patients", f"{number(mean)} [{interval(*ends)}]"])
+    return rows
+
 
 class LoadedModel(Model):
     """A model in this process.
@@ -95,6 +138,11 @@ class LoadedModel(Model):
         version = "" if self.id["version"] is None else f" version {self.id['version']}"
         network = self.description.model.architecture
         return f"<Model {self.id['name']}{version}: {network}, {self.description.num_parameters:,} parameters>"
+
+    def _about(self) -> _About:
+        model = self.description
+        made_by = (model.model.architecture, model.num_parameters, model.origin.experiment)
+        return _About(self.id, legend_of(model).names, model.metrics, *made_by)
 
     def _answer(self, case: Case, clinical: Mapping[str, object]) -> Answer:
         conformed = conform(case, self.description)
@@ -126,6 +174,20 @@ class ServedModel(Model):
 
     def __repr__(self) -> str:
         return f"<Model at {self.client.url}>"
+
+    def _about(self) -> _About:
+        card = self.card
+        origin = card["origin"]
+        tissues = {int(value): name for value, name in origin.get("labels", {}).items()}
+        legend = legend_of_target(TargetSettings.model_validate(card["target"]), origin["cohort_format"], tissues)
+        made_by = (str(card["architecture"]["architecture"]), card["num_parameters"], origin["experiment"])
+        return _About(card["model"], legend.names, card["metrics"], *made_by)
+
+    def _repr_html_(self) -> str:
+        try:
+            return super()._repr_html_()
+        except RunFailed as error:  # which a notebook would show as a traceback
+            return tables_to_html([], [repr(self), str(error)])
 
     def _answer(self, case: Case, clinical: Mapping[str, object]) -> Answer:
         with study_folder() as folder:
