@@ -128,9 +128,17 @@ def test_a_cohort_is_not_prepared_over_another(lgg, steps, tmp_path):
 def test_a_cohort_in_which_every_folder_is_a_case_is_not_prepared_inside_itself(own, steps):
     root, _ = own
     line = mistake("prepare", root, root / "prepared", "--experiment", steps)
-    assert f"{root / 'prepared'} lies in the raw cohort, in which every folder is a case" in line
+    assert f"{root / 'prepared'} lies in the raw cohort, whose files and folders are read as cases" in line
     assert run_verb("prepare", root, root / ".prepared", "--experiment", steps)["patients"] == 8
     assert run_verb("check", root)["patients"] == 8
+
+
+def test_a_cohort_of_volumes_is_not_prepared_inside_itself_either(steps, tmp_path):
+    root = tmp_path / "brats"
+    run_verb("synthesize", "brats", root, "--patients", 2, "--size", 40)
+    line = mistake("prepare", root, root / "prepared", "--experiment", steps)
+    assert f"{root / 'prepared'} lies in the raw cohort, whose files and folders are read as cases" in line
+    assert not (root / "prepared").exists()
 
 
 def test_a_bad_case_leaves_no_prepared_cohort(own, steps, tmp_path):

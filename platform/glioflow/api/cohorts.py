@@ -18,8 +18,9 @@ from glioflow.data.channel_choice import parse_choices
 from glioflow.data.checks import cohort_checks
 from glioflow.data.checks.remarks import doubtful_persons
 from glioflow.data.formats.detect import open_cohort
+from glioflow.data.prepared.cohort import is_prepared
+from glioflow.data.prepared.preparation import check_outside, prepare_in
 from glioflow.data.prepared.preparation import prepare as prepare_cohort
-from glioflow.data.prepared.preparation import prepare_in
 from glioflow.data.prepared.remote import check_store, push
 from glioflow.data.synthetic.cohort import synthesize_brats, synthesize_lgg
 from glioflow.data.synthetic.layouts import EXAMPLES, synthesize_layout
@@ -200,6 +201,8 @@ def prepare(
         check_store(str(out))
     else:
         check_folder(Path(out), "OUT")
+        if not is_prepared(Path(out)):
+            check_outside(Path(source), Path(out))
     with cluster.ending():
         cohort = open_cohort(_original_files(source), skip_incomplete=skip_incomplete).with_channels(chosen)
         for doubt in doubtful_persons(cohort):

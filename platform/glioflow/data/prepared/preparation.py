@@ -26,6 +26,7 @@ from glioflow.data.preprocessing.pipeline import Step
 from glioflow.data.targets import TargetSettings
 from glioflow.errors import UserError
 
+_ELSEWHERE = "choose another folder for the prepared cohort"
 MapCases = Callable[[Callable[[Job], CaseRecord], Iterable[Job]], Iterable[CaseRecord]]
 
 
@@ -156,16 +157,26 @@ def prepare(
     return PreparedCohort(out)
 
 
+def check_outside(source: Path, out: Path) -> None:
+    """Refuse a folder for a prepared cohort in its source, whose files and folders are read as cases, unless hidden.
+
+    Raises:
+        UserError: If `out` lies in the folder `source`.
+    """
+    inside = out.resolve().relative_to(source.resolve()).parts if out.resolve().is_relative_to(source.resolve()) else ()
+    if inside and not is_junk(inside[0]):  # such as `.glioflow`
+        rule = f"{out} lies in the raw cohort, whose files and folders are read as cases"
+        raise UserError(rule, out, hint=_ELSEWHERE)
+
+
 def _check_out(cohort: Cohort, out: Path) -> None:
-    hint = "choose another folder for the prepared cohort"
+    hint = _ELSEWHERE
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file, and a prepared cohort is a folder", out, hint=hint)
     if out.resolve() == cohort.path.resolve():
         raise UserError(f"{out} is the raw cohort itself", out, hint=hint)
-    if cohort.format == "lgg" and out.resolve().is_relative_to(cohort.path.resolve()):
-        inside = out.resolve().relative_to(cohort.path.resolve())
-        if not is_junk(inside.parts[0]):  # such as `.glioflow`
-            raise UserError(f"{out} lies in the raw cohort, in which every folder is a case", out, hint=hint)
+    if cohort.format == "lgg":
+        check_outside(cohort.path, out)
     if out.is_dir() and not (out / CASES).is_dir() and any(out.iterdir()):
         raise UserError(f"{out} must be new or hold prepared cases, but it holds other files", out, hint=hint)
 
