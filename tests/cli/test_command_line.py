@@ -2,12 +2,14 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 import glioflow as gf
 from glioflow.cli import app, main
@@ -206,6 +208,17 @@ def test_every_parameter_of_every_verb_says_what_it_is():
     assert len(found) > 115
     silent = [f"{verb} {parameter.name}" for verb, parameter in found if not (parameter.help or "").strip()]
     assert silent == []
+
+
+@pytest.mark.parametrize("words", ["predict", "data prepare", "search", "associate", "survival fit", "feedback accept"])
+def test_help_says_in_plain_words_what_a_parameter_takes(words):
+    text = CliRunner().invoke(app, [*words.split(), "--help"]).stdout
+    assert re.findall(r"[<{]\w+.*", text) == []
+    if words == "predict":
+        assert "MODEL STUDY..." in text
+        assert "--out PATH " in text
+    if words == "search":
+        assert "--trials NUMBER " in text
 
 
 def test_help_lists_every_verb_once_below_its_stage():

@@ -1,10 +1,11 @@
 """The application, to which every module of verbs adds its own, and the stages by which `--help` groups them."""
 
+import re
 from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from glioflow.version import __version__
 
@@ -18,6 +19,36 @@ Verb = TypeVar("Verb", bound=Callable[..., None])
 
 # Longer than any sentence: click would cut what a verb does in the middle.
 _SENTENCE = 200
+
+
+# What an option takes, in place of typer's names of Python's types.
+_WORDS = {"str": "TEXT", "path": "PATH", "int": "NUMBER", "float": "NUMBER"}
+
+
+class PlainCommand(TyperCommand):
+    """A verb whose help has plain words: `--out PATH` for typer's `--out <path>`, `STUDY` for `STUDY <list[Path]>`."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Return the words of the usage line, without the braces around what is required."""
+        return [re.sub(r"[{}]", "", piece) for piece in super().collect_usage_pieces(ctx)]
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the parameters, each of which describes its type in plain words."""
+        params: list[Any] = super().get_params(ctx)
+        for param in params:
+            is_argument = param.param_type_name == "argument"
+            kind = re.sub(r"\W|list|range", "", param.display_type(ctx)).lower()
+            shown = None if is_argument else param.metavar or _WORDS.get(kind, kind.upper())
+            param.display_type_rich = lambda ctx, shown=shown: shown
+        return params
+
+
+class PlainTyper(typer.Typer):
+    """Verbs with plain help."""
+
+    def command(self, name: str | None = None, **options: Any) -> Callable[[Verb], Verb]:
+        """Return a decorator that adds a function as a verb."""
+        return super().command(name, **{"cls": PlainCommand, **options})
 
 
 class StagedGroup(TyperGroup):
@@ -48,7 +79,7 @@ class StagedGroup(TyperGroup):
                     formatter.write_dl(listed)
 
 
-app = typer.Typer(
+app = PlainTyper(
     name="glioflow",
     cls=StagedGroup,
     help="Train, evaluate, promote and serve networks that segment brain tumors in MRI, with every score by patient. "
@@ -82,6 +113,6 @@ def verb(stage: str) -> Callable[[Verb], Verb]:
 
 def verb_group(name: str, stage: str, help: str) -> typer.Typer:
     """Return a group of verbs below `name`."""
-    group = typer.Typer(cls=StagedGroup, help=help, no_args_is_help=True, rich_markup_mode=None)
+    group = PlainTyper(cls=StagedGroup, help=help, no_args_is_help=True, rich_markup_mode=None)
     app.add_typer(group, name=name, rich_help_panel=stage)
     return group
