@@ -63,6 +63,7 @@ def run_chain(data: Path | None, say: Say) -> tuple[list[JsonObject], AnswerJson
     steps.add("cohort", path=str(source))
     # Ray ends before the thread is waited for: what it does then fails at once.
     with ThreadPoolExecutor(1, "beside") as beside, cluster.ending():
+        say("ray: starting on this machine")
         cluster.connect()  # for all that follows
         searched = gf.search(experiment, source, say=_below("search", say))
         steps.add("search", run_id=searched.run_id, best=searched.best["params"])
@@ -77,6 +78,7 @@ def run_chain(data: Path | None, say: Say) -> tuple[list[JsonObject], AnswerJson
         steps.add("crossval", run_id=folds.run_id, dice_mean=folds.dice_mean)
         survival = _survival(searched.experiment, source, folds.run_id, say)
         steps.add("survival", run_id=survival)
+        say("register: copying the bundle into MLflow's registry")
         version = gf.register(trained, survival=survival)
         _promote(version, steps, say)
         study = _source_case(source, _held_out(searched.experiment, source))
@@ -87,6 +89,7 @@ def run_chain(data: Path | None, say: Say) -> tuple[list[JsonObject], AnswerJson
 
 
 def _promote(version: RegisteredVersion, steps: _Steps, say: Say) -> None:
+    say(f"gate: judging version {version.version} on its test patients")
     verdict = gf.promote(version)
     for reason in verdict.reasons:
         holds = "holds" if reason.passed else "FAILS"
@@ -125,6 +128,7 @@ def _survival(experiment: Experiment, source: Path, masks: str, say: Say) -> str
     if clinical is None:
         say("survival: no data.csv beside the cases, so no survival stage")
         return None
+    say("survival: fitting on the shapes of the cross-validation's masks")
     try:
         done = gf.fit_survival(clinical=clinical, masks=masks, experiment=experiment)
     except UserError as error:
@@ -146,6 +150,7 @@ def _source_case(source: Path, case_id: str) -> list[Path]:
 
 
 def _serve_and_ask(name: str, study: list[Path], say: Say) -> AnswerJson:
+    say("serve: starting the endpoint and measuring which engine answers fastest")
     port = free_port()
     with serving(name, host="127.0.0.1", port=port) as served:
         say(f"serve: {served['name']} version {served['version']} at {served['url']}")
