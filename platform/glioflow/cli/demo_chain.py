@@ -55,8 +55,9 @@ def run_chain(data: Path | None, say: Say) -> tuple[list[JsonObject], AnswerJson
         raise UserError(f"{data} does not exist", data, hint="give the folder of an LGG cohort")
     if data is not None:
         open_cohort(data)
-    Tracking()  # which refuses a store that is away, before anything is written
     say(f"GlioFlow's demo: from a cohort to a served answer, in a few minutes; everything goes to {home()}")
+    say("MLflow: opening the store")
+    Tracking()  # which refuses a store that is away, before anything is written
     steps, experiment = _Steps(), _experiment_file()
     # Not while Ray starts: it forks this process, which waits for ever if NumPy multiplies in another thread.
     source = data or _synthetic(say)
