@@ -42,6 +42,22 @@ def test_ray_says_nothing_of_its_own(demo: dict[str, Any]) -> None:
     assert "(raylet)" not in demo["stderr"]
 
 
+def test_each_step_of_the_demo_is_said_when_it_begins(demo: dict[str, Any]) -> None:
+    begun = (
+        "MLflow: opening",
+        "ray: starting",
+        "search: ",
+        "train: ",
+        "crossval: ",
+        "survival: fitting",
+        "register: ",
+        "gate: judging",
+        "serve: starting",
+    )
+    missing = [step for step in begun if not any(line.startswith(step) for line in demo["stderr"].splitlines())]
+    assert missing == []
+
+
 def children(demo: dict[str, Any], step: str) -> list[Any]:
     return list(demo["tracking"].children("demo", demo["steps"][step]["run_id"]))
 
