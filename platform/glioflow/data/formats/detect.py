@@ -162,8 +162,8 @@ def open_cohort(path: Path, *, format: str | None = None, skip_incomplete: bool 
         known = detect_format(path) if format is None else format_named(format)
         name = _name_of(known)
         if name not in _SKIPPING:
-            rule = f"{option('skip_incomplete')} needs a format with a file or series for each sequence, such as NIfTI or DICOM"
-            raise UserError(rule, f"the format {name}")
+            needed = "a format with a file or series for each sequence, such as NIfTI or DICOM"
+            raise UserError(f"{option('skip_incomplete')} needs {needed}", f"the format {name}")
         return _SKIPPING[name](path, skip_incomplete=True)
     is_named = format is not None and path.is_dir() and any(path.iterdir())
     asked = format_named(str(format)) if is_named else detect_format(path)
