@@ -155,17 +155,19 @@ def pictures(grid: Sequence[Sequence[Picture]], *, title: str = "", size: float 
     columns = max(len(row) for row in grid)
     # At most square, so that rows of pictures of different shapes stay aligned.
     tall = [min(1.0, max((p.image.shape[0] * p.aspect / p.image.shape[1] for p in row), default=1.0)) for row in grid]
-    captions = 0.28 if any(picture.title for row in grid for picture in row) else 0.04
-    figure = Figure(figsize=(columns * size, sum(tall) * size + len(grid) * captions + (0.35 if title else 0)))
-    figure.set_layout_engine("constrained", w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
-    panels = figure.subplots(len(grid), columns, squeeze=False, height_ratios=tall)
-    for row_of_axes, row in zip(panels, grid, strict=True):
-        for axes in row_of_axes:
+    caption = 0.28 if any(picture.title for row in grid for picture in row) else 0.04
+    top, gap = 0.2 if title else 0.0, 0.02
+    width, height = columns * size, top + sum(tall) * size + len(grid) * caption
+    figure = Figure(figsize=(width, height))
+    for row, side in zip(grid, tall, strict=True):
+        top += caption + side * size
+        for k, picture in enumerate(row):  # placed by hand: a layout engine takes longer than all the drawing
+            box = (k * size + gap, height - top, size - 2 * gap, side * size - gap)
+            axes = figure.add_axes((box[0] / width, box[1] / height, box[2] / width, box[3] / height))
             axes.axis("off")
-        for axes, picture in zip(row_of_axes, row, strict=False):
             _draw(axes, picture)
     if title:
-        figure.suptitle(title, fontsize=10, color=INK)
+        figure.suptitle(title, fontsize=10, color=INK, y=1 - 0.04 / height, va="top")
     return to_png(figure)
 
 
