@@ -182,8 +182,8 @@ def two_t2(tmp_path):
     for number, text in enumerate(("AX T1 FLAIR", "AX T2", "COR T2", "LOCALIZER"), start=1):
         volume = np.full((4, 6, 8), 10 * number, np.uint16)
         volume[:, 2:4, 2:4] += np.arange(4, dtype=np.uint16)[:, None, None]
-        write_series(tmp_path / "study" / str(number), volume, description=text, number=number)
-    return tmp_path
+        write_series(tmp_path / "dicom" / "study" / str(number), volume, description=text, number=number)
+    return tmp_path / "dicom"
 
 
 def test_a_dicom_study_with_two_t2_is_read_once_a_person_says_which(two_t2):

@@ -421,7 +421,7 @@ def test_a_cross_validation_goes_on_where_it_stopped_and_predicts_everybody_once
     reports = []
     with pytest.raises(RuntimeError, match="the power went"):
         crossval(quick, None, folds=3, say=lambda text, part=None: reports.append(text))
-    run_id = reports[-1].removeprefix("continue with --resume ")
+    run_id = reports[-1].split('"')[1]
     assert tracking.run(run_id).info.status == "FAILED"
 
     done = crossval(quick, None, resume=run_id)
@@ -505,7 +505,7 @@ def test_a_cross_validation_goes_on_as_it_began(in_process, tracking):
     reports = []
     with pytest.raises(RuntimeError):
         crossval(quick, None, folds=3, say=lambda text, part=None: reports.append(text))
-    run_id = reports[-1].split()[-1]
+    run_id = reports[-1].split('"')[1]
     with pytest.raises(UserError, match=r"began with other glioflow\.folds; give its experiment, cohort and folds"):
         crossval(quick, None, folds=4, resume=run_id)
     with pytest.raises(UserError, match="no run has the id 0000"):

@@ -250,8 +250,8 @@ def describe(
 
 def _original_files(source: str | Path) -> Path:
     if is_uri(source):
-        rule = f"{source} is an address, and the original files of a cohort must be in a folder of this machine"
-        raise UserError(rule, source, hint="give their folder")
+        rule = "the source must be the folder of the original files of a cohort, not a prepared cohort at an address"
+        raise UserError(rule, source, hint="give a folder of this machine")
     return Path(source)
 
 
