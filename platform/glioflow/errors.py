@@ -284,6 +284,20 @@ def _lines(error: BaseException) -> list[str]:
     return [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
 
 
+def not_found(path: object, *, hint: str, what: str = "") -> UserError:
+    """Return the error for a path of nothing, or for an address (URI) where a path must be given.
+
+    Args:
+        path: As given; a `Path` of an address has lost one of its slashes.
+        hint: What to give instead.
+        what: What it should be, such as "the clinical table".
+    """
+    named = f"{what} {path}".strip()
+    if address := re.fullmatch(r"([A-Za-z][A-Za-z0-9+.-]+):/(?:/(?!/))?(.*)", str(path)):
+        return UserError(f"{what or 'this'} must be a path, not an address", "://".join(address.groups()), hint=hint)
+    return UserError(f"{named} does not exist", path, hint=hint)
+
+
 def unknown_name(kind: str, name: object, choices: Iterable[object]) -> UserError:
     """Return the error for an unknown name, with the nearest known name and all of them, sorted."""
     return UserError(f"unknown {kind} {name!r}", name, sorted(str(choice) for choice in choices))

@@ -296,6 +296,11 @@ data check nothing -> nothing is empty
 data check cohort -> holds no files of a known cohort format
 data check notes.txt -> notes.txt
 data check s3://bucket/x -> not a prepared cohort
+predict starter http://127.0.0.1:9/x --out out -> must be a path, not an address; got http://127.0.0.1:9/x
+plan http://127.0.0.1:9/x -> must be a path, not an address; got http://127.0.0.1:9/x
+auto s3://bucket/x --hours 1 -> must be a path, not an address; got s3://bucket/x
+features http://127.0.0.1:9/x.nii -> must be a path, not an address; got http://127.0.0.1:9/x.nii
+associate COHORT --clinical http://127.0.0.1:9/x.csv -> the clinical table must be a path, not an address; got http://127.0.0.1:9/x.csv
 data check COHORT --channel flair=x -> --channel needs DICOM or NIfTI
 data prepare nowhere out -> nowhere
 data prepare COHORT notes.txt -> OUT must name a folder

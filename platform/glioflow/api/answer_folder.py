@@ -24,7 +24,7 @@ from glioflow.data.formats.file_roles import is_mask_name
 from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.data.formats.study import open_source, open_study
 from glioflow.data.formats.writing import ENDINGS, native_format, write_mask
-from glioflow.errors import GlioflowError, UserError, option
+from glioflow.errors import GlioflowError, UserError, not_found, option
 from glioflow.progress import Say
 from glioflow.reports.numbers import number, ranges
 from glioflow.reports.tables import Table
@@ -150,7 +150,7 @@ def predict_studies(
 def _list_all(paths: Sequence[Path], done: PredictedStudies) -> list[_Waiting]:
     """List every study once; a path that holds none fails, unless it is the only one."""
     if missing := [path for path in paths if not path.exists()]:
-        raise UserError(f"{missing[0]} does not exist", missing[0], hint="give the path of a study or a cohort")
+        raise not_found(missing[0], hint="give the path of a study or a cohort")
     studies_by_files: dict[tuple[Path, ...], _Waiting] = {}
     for path in paths:
         try:

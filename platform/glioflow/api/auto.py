@@ -18,7 +18,7 @@ from glioflow.cluster.remote_home import check_home
 from glioflow.cluster.storage import data_folder
 from glioflow.config.search import MOST_HOURS, NAME
 from glioflow.data.formats.detect import detect_format
-from glioflow.errors import UserError, option
+from glioflow.errors import UserError, not_found, option
 from glioflow.progress import Say
 from glioflow.reports.evaluation_page import BASELINES
 from glioflow.reports.numbers import duration, interval, number
@@ -162,7 +162,7 @@ def _folder_of(cohort: str | Path) -> Path:
     if not path.exists() and data is not None and (data / path).exists():
         path = data / path
     if not path.exists():
-        raise UserError(f"{cohort} does not exist", cohort, hint="give the folder of a cohort with masks")
+        raise not_found(cohort, hint="give the folder of a cohort with masks")
     return path.absolute()
 
 

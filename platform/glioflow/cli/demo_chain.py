@@ -16,7 +16,7 @@ from glioflow.config import Experiment
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.formats.file_roles import is_mask_name
 from glioflow.data.synthetic.cohort import synthesize_lgg
-from glioflow.errors import RunFailed, UserError
+from glioflow.errors import RunFailed, UserError, not_found
 from glioflow.json_values import JsonObject
 from glioflow.progress import Say
 from glioflow.reports.numbers import short
@@ -52,7 +52,7 @@ def run_chain(data: Path | None, say: Say) -> tuple[list[JsonObject], AnswerJson
         Each step with its seconds, and the endpoint's answer about one held-out study.
     """
     if data is not None and not data.exists():
-        raise UserError(f"{data} does not exist", data, hint="give the folder of an LGG cohort")
+        raise not_found(data, hint="give the folder of an LGG cohort")
     if data is not None:
         open_cohort(data)
     say(f"GlioFlow's demo: from a cohort to a served answer, in a few minutes; everything goes to {home()}")

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
-from glioflow.errors import UserError, one_line
+from glioflow.errors import UserError, not_found, one_line
 from glioflow.text_files import read_text
 
 if TYPE_CHECKING:
@@ -319,9 +319,11 @@ def read_rows(path: Path) -> tuple[list[str], list[list[str]]]:
     Raises:
         UserError: If it is no csv or not in UTF-8, has a column twice, or a row has more cells than there are columns.
     """
+    hint = "give the path of a CSV file"
+    if not path.exists():
+        raise not_found(path, hint=hint, what="the clinical table")
     if not path.is_file():
-        problem = "is not a file" if path.exists() else "does not exist"
-        raise UserError(f"the clinical table {path} {problem}", path, hint="give the path of a CSV file")
+        raise UserError(f"the clinical table {path} is not a file", path, hint=hint)
     try:
         text, separator = without_separator_line(read_text(path, wide=True))
         header = next((line for line in text.splitlines() if line.strip()), "")

@@ -15,7 +15,7 @@ from glioflow.data.formats.junk import is_packed
 from glioflow.data.formats.links import is_broken
 from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.data.formats.tree import first_files, is_whole_disk, too_many, whole_disk
-from glioflow.errors import UserError, option, unknown_name
+from glioflow.errors import UserError, not_found, option, unknown_name
 
 # Formats of images that are not read, and the format to convert them to.
 _CONVERTED_TO = {
@@ -66,8 +66,9 @@ def detect_format(path: Path) -> Format:
     if not path.is_dir():
         if path.is_file() and is_packed(path.name):
             raise UserError("the files must be unpacked", path.name, hint=f"unpack {path.name}", file=path)
-        problem = "is not a folder" if path.exists() else "does not exist"
-        raise UserError(f"{path} {problem}", path, hint="give the folder of a cohort")
+        if not path.exists():
+            raise not_found(path, hint="give the folder of a cohort")
+        raise UserError(f"{path} is not a folder", path, hint="give the folder of a cohort")
     if is_whole_disk(path):
         raise whole_disk(path)
     if not any(path.iterdir()):

@@ -9,7 +9,7 @@ from glioflow.data.formats import brats, slices
 from glioflow.data.formats.study import read_study
 from glioflow.data.formats.volume_files import NEARLY_WHOLE, read_volume
 from glioflow.data.formats.volume_names import is_nifti
-from glioflow.errors import UserError
+from glioflow.errors import UserError, not_found
 from glioflow.label_schemes import SCHEMES, LabelScheme, one_scheme, scheme_named, schemes_that_hold
 
 
@@ -26,7 +26,7 @@ def read_mask(path: Path) -> tuple[NDArray[np.uint8], tuple[float, float, float]
         UserError: If the path does not exist or is not a mask.
     """
     if not path.exists():
-        raise UserError(f"{path} does not exist", path, hint="give the file of a mask or the folder of one LGG case")
+        raise not_found(path, hint="give the file of a mask or the folder of one LGG case")
     if path.is_file() and is_nifti(path.name):
         volume = read_volume(path)  # not as a study, where `_mask.nii.gz` is a mask without an image
         return _labels(volume.data, path), volume.spacing_mm

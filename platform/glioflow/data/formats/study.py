@@ -20,7 +20,7 @@ from glioflow.data.formats.png import is_png
 from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.data.formats.volume_names import is_volume, stem, volume_files, without_copies
 from glioflow.data.sequences import is_channel_name
-from glioflow.errors import TooLarge, UserError
+from glioflow.errors import TooLarge, UserError, not_found
 
 _MOST_NAMED = 5
 # Series number that a DICOM converter puts before a description: `3_AX_T1` and `4_AX_FLAIR` are one person. Numbers of
@@ -41,7 +41,7 @@ def open_study(paths: Sequence[Path], *, masks: bool = True) -> Cohort:
     if not paths:
         raise UserError("a study must have at least one file")
     if missing := [path for path in paths if not path.exists()]:
-        raise UserError(f"{missing[0]} does not exist", missing[0], hint="give the files or the folder of a study")
+        raise not_found(missing[0], hint="give the files or the folder of a study")
     if len(paths) > 1 or not paths[0].is_dir():
         cohort = _open_files(sorted(choose_files(paths)[0]), masks=masks)
     elif not masks and (inside := _files_in(paths[0])):
@@ -160,7 +160,7 @@ def _kind_of(path: Path) -> str:
 def open_source(path: Path, *, masks: bool = True) -> Cohort:
     """List the cohort or the single study at `path`; raises `UserError` as `open_cohort` and `open_study` do."""
     if not path.exists():
-        raise UserError(f"{path} does not exist", path, hint="give the path of a cohort or a study")
+        raise not_found(path, hint="give the path of a cohort or a study")
     if path.is_dir():
         volumes = [] if masks else _one_a_sequence(path)
         return _open_as_files(path, volumes) if volumes else _open_folder(path, masks=masks)
