@@ -249,7 +249,7 @@ def test_a_budget_of_minutes_ends_with_a_registered_model_and_a_report(home, tmp
     try:
         done = gf.auto(cohort, hours=0.15, name="small", say=quiet)
     except UserError as error:  # a slow machine says how much it needs
-        needed = re.search(r"--hours must be at least ([\d.]+)", str(error))
+        needed = re.search(r"hours must be at least ([\d.]+)", str(error))
         if needed is None:
             raise
         done = gf.auto(cohort, resume="small", hours=float(needed[1]) + 0.05, say=quiet)

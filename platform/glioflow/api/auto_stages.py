@@ -114,7 +114,7 @@ def measure(work: Work) -> Outcome:
         raise UserError(
             f"{option('hours')} must be at least {least:g} for this cohort on this machine",
             work.state.hours,
-            hint=f"continue with {option('resume', work.state.name)} {option('hours', least)}, or more",
+            hint=f"continue with {option('resume', work.state.name)} and {option('hours', least)}, or more",
         )
     text = f"{shares.epochs * shares.steps_per_epoch} steps a training, {shares.folds} folds"
     work.say(f"{step_s:.2g} s a step: {text}, {duration(shares.search_s)} of search")
