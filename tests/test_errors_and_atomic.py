@@ -81,6 +81,7 @@ def test_an_error_is_one_line_that_says_what_is_wrong_what_to_do_and_the_nearest
 @pytest.mark.parametrize(
     ("name", "value", "command_line", "python", "endpoint"),
     [
+        ("hours", 1, "--hours 1", "hours=1", "hours 1"),
         ("hold_out_test", None, "--hold-out-test", "hold_out_test", "hold_out_test"),
         ("overwrite", True, "--overwrite", "overwrite=True", "overwrite True"),
         ("resume", "ab12", "--resume ab12", 'resume="ab12"', "resume ab12"),

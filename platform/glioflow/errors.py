@@ -39,7 +39,7 @@ def option(name: str, value: object = None) -> str:
     door = os.environ.get(DOOR, PYTHON)
     shown = f"{value:g}" if isinstance(value, float) else str(value)
     if door == COMMAND_LINE:
-        return f"--{name.replace('_', '-')}" + ("" if value in (None, True) else f" {shown}")
+        return f"--{name.replace('_', '-')}" + ("" if value is None or value is True else f" {shown}")
     if door == ENDPOINT:
         return name if value is None else f"{name} {shown}"
     keyword = _LISTS.get(name, name)

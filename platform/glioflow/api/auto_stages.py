@@ -153,7 +153,8 @@ def search_space(work: Work) -> Outcome:
 def settle(work: Work) -> Outcome:
     """Give the winner the length that what is left of the budget allows, at the speed that it showed.
 
-    If nothing is chosen on validation patients, it learns from them too: of five patients, a fold would use two.
+    If the winner chooses nothing on validation patients, it learns from them too: of five patients, a fold would learn
+    from two.
     """
     shares, search = Shares(**work.outcome("measure")["shares"]), work.outcome("search")
     experiment, slots, costs = work.experiment(BEST), work.outcome("plan")["slots"], work.costs
