@@ -220,7 +220,7 @@ compare starter http://127.0.0.1:1 COHORT -> http://127.0.0.1:1 is an address, w
 evaluate http://127.0.0.1:1 COHORT -> http://127.0.0.1:1 is an address, where no model can be opened; give
 evaluate starter http://127.0.0.1:1/x -> http://127.0.0.1:1/x could not be read as a prepared cohort
 export http://127.0.0.1:1 out -> http://127.0.0.1:1 is an address, where no model can be opened
-data check http://127.0.0.1:1 -> is an address, and the original files of a cohort must be in a folder of this machine
+data check http://127.0.0.1:1 -> the original files of a cohort, not a prepared cohort at an address
 compare RUN RUN -> ffff
 audit nowhere.yaml --data COHORT -> nowhere.yaml does not exist
 audit some.yaml --data COHORT --clinical nowhere.csv --no-train -> nowhere.csv
