@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from glioflow.errors import RunFailed, UserError
+from glioflow.evaluation.inference import resolve_precision
 from glioflow.models import ModelSettings, build_network
 from glioflow.training.checkpoints import CHECKPOINT
 from glioflow.training.loop import fit
@@ -493,9 +494,29 @@ def test_bf16_trains_close_to_fp32():
     assert not equal(full, half)
 
 
+@pytest.mark.parametrize(("computes", "precision"), [(True, "bf16"), (False, "fp16")])
+def test_auto_takes_bf16_on_a_gpu_that_computes_in_it_and_not_where_pytorch_emulates_it(
+    monkeypatch, computes, precision
+):
+    # As PyTorch answers on an A100 and on a T4.
+    answer = lambda including_emulation=True: computes or including_emulation  # noqa: E731
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", answer)
+    assert resolve_precision("auto", torch.device("cuda")) == precision
+
+
 def test_a_loss_that_is_not_finite_ends_the_run_with_a_hint():
     with pytest.raises(RunFailed, match=r"not finite .* epoch 0: lower training\.learning_rate"):
         run(network(), settings(), loss=lambda logits, _: logits.sum() * float("nan"))
+
+
+def test_a_gpu_that_is_too_small_says_what_to_lower():
+    def too_large(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has 1.00 GiB free.")
+
+    with pytest.raises(torch.OutOfMemoryError, match=r"^out of GPU memory: lower training\.batch_size \(16\), or let"):
+        run(network(), settings(), loss=too_large)
+    with pytest.raises(torch.OutOfMemoryError, match=r"^out of GPU memory: lower inference\.batch_size, or let"):
+        fit(network(), nn.BCEWithLogitsLoss(), Batches(), too_large, settings(), lambda *_: None)
 
 
 def test_a_dice_that_is_never_a_number_ends_the_run():

@@ -33,11 +33,12 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 def resolve_precision(precision: Precision, device: torch.device) -> Literal["fp32", "bf16", "fp16"]:
-    """Return the meaning of `auto` on this device: bf16 if the hardware supports it, else fp32."""
+    """Return the meaning of `auto` on this device: bf16 if it computes in it, else fp16 on a GPU and fp32 on a CPU."""
     if precision != "auto":
         return precision
     if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+        # By default PyTorch says yes, too, where it only emulates bf16: on GPUs older than Ampere.
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     capable = torch.backends.cpu.get_cpu_capability() == "AVX512" and torch.backends.mkldnn.is_available()
     return "bf16" if capable and torch.cpu.get_capabilities().get("avx512_bf16", False) else "fp32"
 

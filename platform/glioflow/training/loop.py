@@ -6,11 +6,13 @@ run that was killed and resumed ends with the same weights as an uninterrupted o
 
 import math
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import torch
 from torch import nn
 
 from glioflow.data.batches.steps import Batches
@@ -79,6 +81,7 @@ def fit(
 
     Raises:
         RunFailed: If the loss or every validation Dice is not finite.
+        OutOfMemoryError: If the GPU is too small; says which setting to lower.
         UserError: If `settings.compile` finds no compiler.
     """
     trainer = Trainer(network, loss, batches, settings)
@@ -90,12 +93,14 @@ def fit(
     for epoch in range(progress.epoch, settings.epochs):
         if progress.stalled(settings):  # checked before an epoch, so that a resumed run stops at the same one
             break
-        metrics = trainer.run_epoch(epoch)
+        with _saying_what_to_lower(f"training.batch_size ({settings.batch_size})"):
+            metrics = trainer.run_epoch(epoch)
         broadcast_buffers(trainer.candidate)
-        if glance is not None and settings.full_validation_every > 1:
-            metrics |= glance(trainer.candidate)
-        if settings.validates_in_full(epoch):
-            metrics |= validate(trainer.candidate)
+        with _saying_what_to_lower("inference.batch_size"):
+            if glance is not None and settings.full_validation_every > 1:
+                metrics |= glance(trainer.candidate)
+            if settings.validates_in_full(epoch):
+                metrics |= validate(trainer.candidate)
         dice = metrics.get("val/dice", math.nan)  # a final training validates nothing
         better = dice > progress.best_dice
         if better:
@@ -109,3 +114,12 @@ def fit(
     if progress.kept is None:
         raise RunFailed("the validation Dice is not a number in any epoch: no weights to keep")
     return Fitted(progress.kept, progress.kept_epoch, progress.kept_dice)
+
+
+@contextmanager
+def _saying_what_to_lower(setting: str) -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        rule = f"out of GPU memory: lower {setting}, or let fewer processes share the GPU"
+        raise torch.OutOfMemoryError(rule) from error

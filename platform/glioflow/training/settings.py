@@ -21,7 +21,8 @@ class TrainingSettings(BaseModel):
         optimizer: `adamw`, `adam` or `sgd` (Nesterov momentum 0.9).
         schedule: Schedule of the learning rate over all steps.
         warmup_steps: Steps of linear increase before the schedule.
-        precision: Precision of the forward pass; `auto` takes bf16 if the hardware supports it.
+        precision: Precision of the forward pass; `auto` takes bf16 if the hardware computes in it, otherwise fp16 on a
+            GPU and fp32 on a CPU.
         channels_last: Whether the network uses the channels-last memory format.
         clip_gradient: Largest gradient norm; null does not clip gradients.
         accumulate: Number of parts into which a batch is cut to save memory. The step stays the same if the loss is a
