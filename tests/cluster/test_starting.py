@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 
@@ -91,6 +92,21 @@ def test_ctrl_c_does_after_a_block_what_it_did_before_whoever_took_it_inside():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         raise ValueError("it failed")
     assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.parametrize("verbose", ["1", ""])
+def test_what_a_training_decided_is_shown_to_those_who_ask_for_logs(verbose):
+    script = """
+import logging
+from glioflow.cluster import silence
+
+for _ in range(2):
+    silence()
+logging.getLogger("glioflow.training.fitting").info("training data on disk")
+"""
+    environment = {**os.environ, "GLIOFLOW_VERBOSE": verbose}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert done.stderr.count("training data on disk") == len(verbose)
 
 
 def test_a_few_cases_are_done_here_and_start_no_ray():

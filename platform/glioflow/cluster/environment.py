@@ -1,6 +1,7 @@
 """Environment variables of every GlioFlow process, here and on workers, set before the libraries are imported."""
 
 import json
+import logging
 import os
 import re
 import socket
@@ -78,6 +79,7 @@ _CARRIED = (
     "AWS_EC2_METADATA_DISABLED",
     "REQUESTS_CA_BUNDLE",
     "CURL_CA_BUNDLE",
+    "GLIOFLOW_VERBOSE",
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
     "HTTP_PROXY",
@@ -138,7 +140,7 @@ def _is_secret(name: str) -> bool:
 
 
 def silence() -> None:
-    """Turn off telemetry and irrelevant warnings, and read secrets that are given as files.
+    """Turn off telemetry and irrelevant warnings, read secrets that are given as files, and show logs if asked to.
 
     Values that the user set are kept, here and on the workers.
 
@@ -146,6 +148,10 @@ def silence() -> None:
         UserError: If such a file cannot be read.
     """
     os.environ.update(process_environment())
+    log = logging.getLogger("glioflow")
+    if os.environ.get("GLIOFLOW_VERBOSE") and not log.handlers:  # Python drops what is not at least a warning
+        log.setLevel(logging.INFO)
+        log.addHandler(logging.StreamHandler())
     if not (in_ray_job() or "ray" in sys.modules):  # Ray reads it when it is imported
         address = os.environ.get("RAY_ADDRESS")
         if not address or _is_on_loopback_alone(address):
