@@ -71,6 +71,18 @@ def test_an_endpoint_for_which_no_node_is_there_yet_may_name_those_of_an_autosca
 
 
 @pytest.mark.ray
+def test_a_worker_has_the_share_of_its_node_that_it_books():
+    script = """
+from glioflow import cluster
+assert cluster.share_of_node(cpus=1, gpus=0) == 1
+cluster.connect(num_cpus=4)
+assert list(cluster.map_parallel(lambda cpus: cluster.share_of_node(cpus=cpus, gpus=0), [1, 2, 4])) == [0.25, 0.5, 1]
+cluster.disconnect()
+"""
+    run([sys.executable, "-c", script], check=True, timeout=300)
+
+
+@pytest.mark.ray
 def test_who_booked_no_gpu_sees_none():
     script = """
 import os

@@ -8,9 +8,12 @@ from torch import nn
 from bundles import Bright
 from glioflow.data.prepared.cohort import PreparedCase
 from glioflow.data.targets import TargetSettings
+from glioflow.errors import UserError
 from glioflow.evaluation import PostprocessSettings, dice_per_case
 from glioflow.evaluation.settings import InferenceSettings
-from glioflow.training.fitting import validate, validate_at_network_size
+from glioflow.models import LossSettings, ModelSettings
+from glioflow.training.fitting import build_and_fit, validate, validate_at_network_size
+from glioflow.training.settings import TrainingSettings
 
 
 @pytest.fixture
@@ -28,6 +31,20 @@ def dice_of(cases, tiny, **options):
         precision="fp32",
         **options,
     )
+
+
+def test_a_transformer_that_resamples_its_positions_is_refused_in_deterministic_mode_on_a_gpu(cases, monkeypatch):
+    monkeypatch.setattr("glioflow.training.fitting.choose_device", lambda: torch.device("cuda"))
+    chosen = TrainingSettings(deterministic=True)
+    never = lambda *_: pytest.fail("it was trained")  # noqa: E731
+    height, width = cases[0].record.prepared_shape[1:]
+    try:
+        with pytest.raises(UserError, match=rf"slices of 224 x 224; got {height} x {width}; resize to that size"):
+            build_and_fit(
+                ModelSettings(architecture="dpt"), LossSettings(), TargetSettings(), chosen, cases, never, never
+            )
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 def test_validation_is_the_mean_dice_of_whole_volumes_in_the_original_geometry(cases, tiny):

@@ -15,6 +15,7 @@ from glioflow.cluster.connection import (
     release_group,
     resources,
     restoring_interrupts,
+    share_of_node,
     slots,
 )
 from glioflow.cluster.draining import node_ends
@@ -44,6 +45,7 @@ __all__ = [
     "release_group",
     "resources",
     "restoring_interrupts",
+    "share_of_node",
     "silence",
     "slots",
 ]

@@ -269,6 +269,17 @@ def fit_on_node(resources: Mapping[str, float], *, cpus: float, gpus: float) -> 
     return min(fit, int(resources.get("GPU", 0.0)) * int(1 / gpus + 1e-9)) if gpus else fit
 
 
+def share_of_node(*, cpus: float, gpus: float) -> float:
+    """Return the share of its node, in (0, 1], that one of as many workers as fit on it has; 1 without Ray."""
+    import ray
+
+    if not ray.is_initialized():
+        return 1.0
+    own = ray.get_runtime_context().get_node_id()
+    node = next(node["Resources"] for node in ray.nodes() if node["NodeID"] == own)
+    return 1 / max(1, fit_on_node(node, cpus=cpus, gpus=gpus))
+
+
 def own_group() -> str:
     """Return the id of this worker's placement group; empty if it has none."""
     from ray.util import get_current_placement_group

@@ -13,6 +13,7 @@ from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.errors import UserError
 from glioflow.evaluation.boxes import bounding_box
 from glioflow.label_schemes import LabelScheme
+from glioflow.memory import free_memory
 from glioflow.progress import Say, counted, quiet
 from glioflow.survival import SurvivalSettings
 from glioflow.survival.clinical import patient_key, read_clinical
@@ -133,8 +134,6 @@ class _CaseFacts:
 def look_at_machine() -> Machine:
     """Return the cores, the free memory and the GPUs of this machine."""
     import torch
-
-    from glioflow.data.batches.storage import free_memory  # brings PyTorch
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     count = torch.cuda.device_count()

@@ -1,17 +1,15 @@
 """Settings of the endpoint: limits of a request, size of the deployments, share of a challenger."""
 
-import contextlib
 import hashlib
 import os
 import re
 from collections.abc import Iterable
-from pathlib import Path
 
-import psutil
 from pydantic import BaseModel, ConfigDict, Field
 
 from glioflow.data.case import MAX_FILES, MAX_SLICES
 from glioflow.errors import UserError, option
+from glioflow.memory import total_memory
 
 APP = "glioflow"  # name of the Serve application
 TOKEN = "GLIOFLOW_SERVE_TOKEN"
@@ -22,10 +20,7 @@ _STUDIES = 4  # studies of the largest size that fit into memory
 
 def values_in_memory() -> int:
     """Return how many image values may be computed at once, using half of this machine's memory."""
-    total = psutil.virtual_memory().total
-    with contextlib.suppress(OSError, ValueError):  # a container's limit, `max` if it has none
-        total = min(total, int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    return int(min(total // 2 // _BYTES_PER_VALUE, _STUDIES * 2**28))
+    return min(total_memory() // 2 // _BYTES_PER_VALUE, _STUDIES * 2**28)
 
 
 class Limits(BaseModel):

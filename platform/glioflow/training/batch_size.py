@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from glioflow.data.batches.sampling import batches_of
 from glioflow.data.batches.settings import Storage
-from glioflow.data.batches.storage import HOST_PART, bytes_of, free_memory
+from glioflow.data.batches.storage import HOST_PART, bytes_of
 from glioflow.data.prepared.cohort import PreparedCase
 from glioflow.data.targets import TargetSettings
 from glioflow.errors import RunFailed
 from glioflow.evaluation.inference import autocast
+from glioflow.memory import free_memory
 from glioflow.training.optimizers import build_optimizer
 from glioflow.training.settings import TrainingSettings
 from glioflow.training.workers import num_workers

@@ -20,6 +20,7 @@ from glioflow.data.batches.storage import bytes_of, choose_storage
 from glioflow.data.prepared.cohort import PreparedCase
 from glioflow.data.preprocessing.geometry import restore
 from glioflow.data.targets import TargetSettings
+from glioflow.errors import UserError
 from glioflow.evaluation import PostprocessSettings, decode, dice_per_case
 from glioflow.evaluation.inference import choose_device, predict_volume, visit_predictions
 from glioflow.evaluation.metrics import dice_of_counts
@@ -56,6 +57,7 @@ def build_and_fit(
     resume: Path | None = None,
     on_step: Callable[[int, int], None] | None = None,
     gpu_share: float = 1.0,
+    host_share: float = 1.0,
     glance: Callable[[nn.Module], dict[str, float]] | None = None,
     keep: Callable[[Checkpoint], None] | None = None,
     announced: Callable[[], bool] | None = None,
@@ -76,6 +78,7 @@ def build_and_fit(
         resume: Folder of a checkpoint to continue from.
         on_step: Called after each step with the number of finished steps and the number of steps in an epoch.
         gpu_share: Share of the GPU's memory, in (0, 1], that this worker may use.
+        host_share: Share of main memory, in (0, 1], that `training.data: auto` may use.
         glance: Returns the metrics of an epoch that are measured more often than `validate`, as for `loop.fit`.
         keep: Called with checkpoints within an epoch, as for `loop.fit`.
         announced: As for `loop.fit`.
@@ -85,9 +88,12 @@ def build_and_fit(
     """
     _set_up(training, num_threads)
     device = choose_device()
-    network = _build(model, training, cases, num_outputs=target.num_outputs).to(device)
+    network = _build(model, training, cases, num_outputs=target.num_outputs)
+    if training.deterministic and device.type == "cuda":
+        _check_positions(network, cases)
+    network.to(device)
     criterion = build_loss(loss, task=target.task).to(device)
-    storage = _storage(training, cases, device, gpu_share)
+    storage = _storage(training, cases, device, gpu_share, host_share)
     size = training.batch_size
     if size == "auto":
         parts = {"gpu_share": gpu_share, "cpu_share": cpu_share(num_threads)}
@@ -154,15 +160,35 @@ def _build(
     return network
 
 
+def _check_positions(network: nn.Module, cases: Sequence[PreparedCase]) -> None:
+    """Refuse a transformer that resamples its positions: PyTorch has no deterministic gradient of that on a GPU."""
+    sizes = {case.record.prepared_shape[1:] for case in cases}
+    for module in network.modules():
+        size = getattr(getattr(module, "patch_embed", None), "img_size", None)
+        if size is not None and hasattr(module, "pos_embed") and sizes != {tuple(size)}:
+            height, width = size
+            rule = f"training.deterministic: on a GPU, this encoder needs slices of {height} x {width}"
+            got = " and ".join(sorted(f"{h} x {w}" for h, w in sizes))
+            hint = "resize to that size, choose another encoder or architecture, or set it to false"
+            raise UserError(rule, got, hint=hint)
+
+
 def _storage(
-    training: TrainingSettings, cases: Sequence[PreparedCase], device: torch.device, gpu_share: float
+    training: TrainingSettings, cases: Sequence[PreparedCase], device: torch.device, gpu_share: float, host_share: float
 ) -> Storage:
     """Choose where to store the arrays, and log the reason."""
-    asked = training.data
-    if training.sampling.augmentation not in POLICIES and asked in ("auto", "device"):
-        asked = "host" if device.type == "cuda" else "disk"  # these transforms run on the CPU
-    choice = choose_storage(asked, bytes_of(cases), device, share=gpu_share)
-    _log.info("training data on %s: %s", choice.storage, choice.reason)
+    asked, policy = training.data, training.sampling.augmentation
+    on_device = policy in POLICIES  # the transforms of the other policies run on the CPU
+    choice = choose_storage(
+        "auto" if asked == "device" and not on_device else asked,
+        bytes_of(cases),
+        device,
+        share=gpu_share,
+        host_share=host_share,
+        on_device=on_device,
+    )
+    reason = choice.reason if on_device else f"{choice.reason}; augmentation {policy} runs on the CPU"
+    _log.info("training data on %s: %s", choice.storage, reason)
     return choice.storage
 
 

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import psutil
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -15,6 +14,7 @@ from glioflow.data.batches.settings import Storage
 from glioflow.data.prepared.cohort import PreparedCase
 from glioflow.data.preprocessing.geometry import Window
 from glioflow.errors import UserError
+from glioflow.memory import free_memory
 
 # Share of the memory that arrays may fill; the rest is for the network (device) or other processes (host).
 DEVICE_PART, HOST_PART = 0.5, 0.5
@@ -29,7 +29,15 @@ class Choice:
     reason: str
 
 
-def choose_storage(asked: str, num_bytes: int, device: torch.device, *, share: float = 1.0) -> Choice:
+def choose_storage(
+    asked: str,
+    num_bytes: int,
+    device: torch.device,
+    *,
+    share: float = 1.0,
+    host_share: float = 1.0,
+    on_device: bool = True,
+) -> Choice:
     """Choose where to store arrays.
 
     Args:
@@ -37,6 +45,8 @@ def choose_storage(asked: str, num_bytes: int, device: torch.device, *, share: f
         num_bytes: Size of all arrays, as stored.
         device: Device of the network.
         share: Share of the device, in (0, 1], that this process may use.
+        host_share: Share of main memory, in (0, 1], that `auto` may use: as many processes may load the arrays at once.
+        on_device: Whether batches can be made on the device; if not, `auto` leaves it out.
 
     Raises:
         UserError: If the arrays do not fit into what was asked for.
@@ -44,17 +54,20 @@ def choose_storage(asked: str, num_bytes: int, device: torch.device, *, share: f
     size = f"{num_bytes / _GIB:.2f} GiB"
     if asked == "disk":
         return Choice("disk", f"asked for; {size}")
-    available = {"host": HOST_PART * free_memory()}
+    auto = asked == "auto"
+    available = {"host": HOST_PART * (host_share if auto else 1.0) * free_memory()}
     if device.type == "cuda":
         torch.cuda.empty_cache()  # memory cached by earlier training in this process counts as used
         free, total = torch.cuda.mem_get_info(device)
         available["device"] = DEVICE_PART * min(free, share * total)
-    if asked == "auto" and device.type != "cuda":
+    if auto and not on_device:
+        available.pop("device", None)
+    if auto and device.type != "cuda":
         return Choice("disk", f"the CPU reads {size} through the page cache")
-    for storage in ("device", "host") if asked == "auto" else (asked,):
+    for storage in ("device", "host") if auto else (asked,):
         if storage in available and num_bytes <= available[storage]:
             return Choice("device" if storage == "device" else "host", f"{size} of {available[storage] / _GIB:.1f} GiB")
-    if asked == "auto":
+    if auto:
         limits = " and ".join(f"{limit / _GIB:.1f} GiB of {name} memory" for name, limit in sorted(available.items()))
         return Choice("disk", f"{size} are more than {limits}")
     if asked not in available:
@@ -67,11 +80,6 @@ def bytes_of(cases: Sequence[PreparedCase]) -> int:
     """Return the size in bytes of the images and masks of labeled cases, as stored, without opening them."""
     a_voxel = 1 + 2 * len(cases[0].record.channels)  # a label, and half precision for each channel
     return a_voxel * sum(math.prod(case.record.prepared_shape) for case in cases)
-
-
-def free_memory() -> int:
-    """Return the free bytes of main memory."""
-    return int(psutil.virtual_memory().available)
 
 
 class Resident:

@@ -90,6 +90,7 @@ def fit_network(
         report_drawn,
         num_threads=settings.training.cpus_per_worker,
         gpu_share=min(1.0, settings.training.gpus or 1.0),
+        host_share=cluster.share_of_node(cpus=settings.training.cpus_per_worker, gpus=settings.training.gpus),
         rank=worker.rank,
         world_size=worker.world_size,
         resume=worker.resume,
