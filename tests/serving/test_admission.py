@@ -11,8 +11,9 @@ from in_process import Here, client, served
 from PIL import Image
 
 from bundles import Bright
+from glioflow.abandonment import Abandoned
 from glioflow.data.case import Case
-from glioflow.serving.engine.admission import Abandoned, Admission, Full
+from glioflow.serving.engine.admission import Admission, Full
 from glioflow.serving.engine.batching import Batcher
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import io
+import threading
 from functools import partial
 
 import nibabel
@@ -15,11 +16,13 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import JPEG2000Lossless
 
 from data.dicom_series import write_series
+from glioflow.abandonment import check_wanted, current_study
 from glioflow.serving.http.opened_studies import OpenedStudies
 from glioflow.serving.http.refusals import Busy
 from glioflow.serving.http.room import Room
 from glioflow.serving.http.uploads import read_saved, save_study
 from glioflow.serving.settings import Limits, ServeSettings
+from serving.in_process import Here, client, served
 
 SIDE = 16
 VALUES = SIDE**3
@@ -106,3 +109,48 @@ def test_dicom_counts_by_its_header_where_its_pixels_are_compressed(tmp_path, co
     uploads = [(path.name, path.open("rb")) for path in series.iterdir()]
     _, values = save_study(uploads, tmp_path / "study", Limits())
     assert values == pytest.approx(3 * 256 * 256, rel=0.02)
+
+
+def test_a_study_that_takes_too_long_to_read_is_overload_and_its_reading_ends(tiny, tmp_path, monkeypatch):
+    began, ended, read_header = [], [], pydicom.dcmread
+
+    def read_slowly(file, **options):
+        began.append(file)
+        assert current_study().wait(60), "the deadline comes"
+        header = read_header(file, **options)
+        ended.append(file)
+        return header
+
+    folder = write_series(tmp_path / "series", NOISE.astype(np.uint16))
+    monkeypatch.setattr(pydicom, "dcmread", read_slowly)
+    api = client(Here(served(tiny)), ServeSettings(limits=Limits(timeout_s=2)))
+    reply = api.post("/v1/predict", files=[("files", (path.name, path.read_bytes())) for path in folder.iterdir()])
+    assert (reply.status_code, reply.headers["Retry-After"]) == (503, "1")
+    assert reply.json()["error"]["rule"] == "the study was not read within 2 s; try again"
+    assert (len(began), len(ended)) == (1, 0)
+
+
+def test_reading_ends_when_the_caller_leaves_and_keeps_its_files_until_then():
+    reads, ended = threading.Event(), []
+
+    def read(files, folder):
+        reads.set()
+        try:
+            while True:
+                check_wanted()
+        finally:
+            ended.append(files[0].read_bytes())
+
+    async def ask(studies):
+        async with studies.opened([UploadFile(io.BytesIO(VOLUME), filename="p_flair.nii.gz")], read):
+            raise AssertionError
+
+    async def run():
+        studies = OpenedStudies(ServeSettings())
+        asked = asyncio.create_task(ask(studies))
+        assert await asyncio.to_thread(reads.wait, 30)
+        asked.cancel()
+        await asyncio.wait([asked])
+        assert (asked.cancelled(), ended, studies._room._used) == (True, [VOLUME], 0)
+
+    asyncio.run(asyncio.wait_for(run(), 60))

@@ -34,7 +34,8 @@ class Limits(BaseModel):
         values: Most values in a study's image, all slices and channels together; by default a quarter of what fits
             into this machine's memory, and at most 2^28.
         queued: Most requests that may wait; further ones are refused.
-        timeout_s: Longest time until an answer; a request that takes longer is refused as overload.
+        timeout_s: Longest time to read a study, and then to answer it; a request that takes longer is refused as
+            overload.
         body_s: Longest time in which a request must arrive.
         least_bytes_per_s: Slowest rate at which a request may arrive after its first ten seconds.
         pending_bytes: Most bytes of all requests that one proxy has received and not answered yet.

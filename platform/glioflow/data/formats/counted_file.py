@@ -3,6 +3,7 @@
 import io
 from pathlib import Path
 
+from glioflow.abandonment import check_wanted
 from glioflow.errors import UserError
 
 
@@ -14,7 +15,8 @@ class Steps:
         self._most, self._taken, self._rule = most, 0, rule
 
     def take(self, file: Path) -> None:
-        """Count one step; raises `UserError` if none is left."""
+        """Count one step; raises `UserError` if none is left, and `Abandoned` if no caller waits any more."""
+        check_wanted()
         self._taken += 1
         if self._taken > self._most:
             raise UserError(self._rule, f"more than {self._most} steps of reading", file=file)

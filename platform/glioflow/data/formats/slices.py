@@ -7,6 +7,7 @@ from pathlib import Path, PurePath
 import numpy as np
 from numpy.typing import NDArray
 
+from glioflow.abandonment import check_wanted
 from glioflow.data.case import Case
 from glioflow.data.formats import lgg, lgg_pixels, png, tiff
 from glioflow.data.formats.file_roles import roles_for
@@ -119,6 +120,7 @@ def read(case: CaseFiles) -> Case:
 def _read_slices(images: Sequence[Path]) -> list[NDArray[np.generic]]:
     planes: list[NDArray[np.generic]] = []
     for file in images:
+        check_wanted()
         plane = read_image(file)
         if planes and plane.shape != planes[0].shape:
             raise UserError(

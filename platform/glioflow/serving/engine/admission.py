@@ -1,27 +1,22 @@
 """Limits the studies of a process and abandons those no longer wanted; independent of Ray and HTTP."""
 
 import asyncio
-import contextvars
 import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from glioflow.abandonment import call_until
 from glioflow.errors import UserError
 
 Result = TypeVar("Result")
-_ABANDONED: contextvars.ContextVar[threading.Event | None] = contextvars.ContextVar("abandoned", default=None)
 
 
 class Full(UserError):  # noqa: N818 - what it is
     """The queue of waiting studies is full."""
 
     code = "busy"
-
-
-class Abandoned(Exception):  # noqa: N818 - what it is
-    """No caller waits for this study any more."""
 
 
 class Admission:
@@ -59,14 +54,8 @@ class Admission:
             self.inside -= 1
             raise
         abandoned = threading.Event()
-
-        def call() -> Result:
-            _ABANDONED.set(abandoned)
-            check_wanted(abandoned)
-            return function()
-
         loop = asyncio.get_running_loop()
-        future = self._pool.submit(contextvars.copy_context().run, call)
+        future = self._pool.submit(call_until, abandoned, function)
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._leave, values))
         try:
             return await asyncio.wrap_future(future)
@@ -106,14 +95,3 @@ class Admission:
             values, turn = self._turns.popleft()
             self._used += values
             turn.set_result(None)
-
-
-def current_study() -> threading.Event | None:
-    """Return the event set when this thread's study is no longer wanted; None outside of `Admission.run`."""
-    return _ABANDONED.get()
-
-
-def check_wanted(abandoned: threading.Event | None) -> None:
-    """Raise `Abandoned` if no caller waits any more."""
-    if abandoned is not None and abandoned.is_set():
-        raise Abandoned

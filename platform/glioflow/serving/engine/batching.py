@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from glioflow.abandonment import Abandoned, current_study
 from glioflow.bundle.prediction import Predictor
 from glioflow.models import ARCHITECTURES
-from glioflow.serving.engine.admission import Abandoned, current_study
 
 Run = Callable[[NDArray[np.floating[Any]]], NDArray[np.float32]]
 

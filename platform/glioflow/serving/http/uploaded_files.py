@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO
 
+from glioflow.abandonment import check_wanted
 from glioflow.data.formats.dicom_files import is_dicom
 from glioflow.data.formats.file_roles import is_mask_name
 from glioflow.data.formats.nifti_names import check_one_owner
@@ -151,6 +152,7 @@ def _store(source: IO[bytes], folder: Path, name: str, left: int) -> Path:
 
 def _copy(source: IO[bytes], path: Path, left: int) -> None:
     written = 0
+    check_wanted()
     with path.open("wb") as out:
         while block := source.read(_BLOCK):
             written += len(block)

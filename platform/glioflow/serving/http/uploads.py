@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
+from glioflow.abandonment import check_wanted
 from glioflow.data.case import Case
 from glioflow.data.channel_choice import parse_choices
 from glioflow.data.formats.dicom_files import is_compressed, is_dicom, load
@@ -180,6 +181,7 @@ def check_sizes(files: Sequence[Path], limits: Limits) -> None:
 
 def _stated(file: Path) -> tuple[int, int]:
     """Return the number of values and bytes in a file's header; (0, 0) if unreadable."""
+    check_wanted()
     try:
         if is_slice(file.name):
             pages = (read_png_header(file),) if is_png(file) else read_layout(file)
