@@ -1,9 +1,11 @@
 """A request's files: limited, harmless in name, and never a reason for a server error."""
 
+import gzip
 import io
 import struct
 import zipfile
 
+import nibabel
 import numpy as np
 import PIL.Image
 import pytest
@@ -252,10 +254,43 @@ def test_a_zip_of_two_peoples_folders_of_slices_is_refused(tmp_path):
             assert read_uploads([upload], folder, SMALL).shape == (1, 8, 9)
 
 
-def read_volumes(tmp_path, names):
-    """Return the study that these volumes are in a zip, and as files."""
-    import nibabel
+TIFF = io.BytesIO()
+tifffile.imwrite(TIFF, np.ones((8, 9, 3), np.uint8), photometric="rgb")
 
+
+@pytest.mark.parametrize(
+    "uploads",
+    [
+        [("DOE/s_1.tif", TIFF), ("SMITH/s_2.tif", TIFF)],
+        [("C:\\DOE\\s_1.tif", TIFF), ("C:\\SMITH\\s_2.tif", TIFF)],
+        [("DOE.zip", zipped([("s_1.tif", TIFF.getvalue())])), ("SMITH.zip", zipped([("s_2.tif", TIFF.getvalue())]))],
+        [("DOE.zip", zipped([("s_1.tif", TIFF.getvalue())])), ("s_2.tif", TIFF)],
+    ],
+)
+def test_slices_in_several_folders_or_zips_of_one_upload_are_refused(tmp_path, uploads):
+    for _, file in uploads:
+        file.seek(0)
+    with pytest.raises(UserError, match="of one person") as caught:
+        read_uploads(uploads, tmp_path, SMALL)
+    assert caught.value.value == "slices in 2 folders"
+
+
+def test_volumes_in_zips_of_several_persons_are_refused_and_a_zip_a_sequence_is_one_study(tmp_path):
+    volume = gzip.compress(nibabel.Nifti1Image(np.ones((4, 5, 6), np.int16), np.eye(4)).to_bytes())
+    zips = [{"flair": "DOE", "t1": "DOE", "t1ce": "SMITH"}, {"flair": "FLAIR", "t1": "T1", "t1ce": "T1CE"}]
+    for zip_of, folder in zip(zips, (tmp_path / "persons", tmp_path / "sequences"), strict=True):
+        folder.mkdir()
+        entries = {name: [f"{each}.nii.gz" for each in zip_of if zip_of[each] == name] for name in zip_of.values()}
+        uploads = [(f"{name}.zip", zipped((each, volume) for each in held)) for name, held in entries.items()]
+        if "DOE" in entries:
+            with pytest.raises(UserError, match="of one person"):
+                read_uploads(uploads, folder, SMALL)
+        else:
+            assert read_uploads(uploads, folder, SMALL).channels == ("flair", "t1", "t1ce")
+
+
+def read_volumes(tmp_path, names):
+    """Return the study that these volumes are in a zip, as uploads with folders in their names, and as files."""
     from glioflow.data.formats.study import read_study
 
     paths = [tmp_path / "files" / name for name in names]
@@ -264,7 +299,13 @@ def read_volumes(tmp_path, names):
         nibabel.save(nibabel.Nifti1Image(np.full((4, 5, 6), value, np.int16), np.eye(4)), path)
     (tmp_path / "study").mkdir()
     upload = ("a.zip", zipped((name, path.read_bytes()) for name, path in zip(names, paths, strict=True)))
-    return (lambda: read_uploads([upload], tmp_path / "study", SMALL)), (lambda: read_study(paths))
+    (tmp_path / "loose").mkdir()
+    loose = [(name, path.open("rb")) for name, path in zip(names, paths, strict=True)]
+    return (
+        lambda: read_uploads([upload], tmp_path / "study", SMALL),
+        lambda: read_uploads(loose, tmp_path / "loose", SMALL),
+        lambda: read_study(paths),
+    )
 
 
 @pytest.mark.parametrize(
@@ -274,13 +315,14 @@ def read_volumes(tmp_path, names):
         ["x/1/flair.nii", "x/1/t1.nii", "x/2/t1ce.nii", "x/2/t2.nii"],
         ["DOE/anat/flair.nii", "DOE/anat/t1.nii", "SMITH/anat/t1ce.nii", "SMITH/anat/t2.nii"],
         ["DOE/FLAIR/a.nii", "DOE/T1/b.nii", "SMITH/T2/c.nii", "SMITH/T1CE/d.nii"],
+        ["DOE/flair.nii", "DOE/t1.nii", "DOE/t2.nii", "SMITH/t1ce.nii"],
     ],
 )
 def test_folders_of_two_persons_that_complete_each_other_are_refused(tmp_path, names):
     for read in read_volumes(tmp_path, names):
         with pytest.raises(UserError, match="of one person") as caught:
             read()
-        assert caught.value.value == "2 folders with several sequences each"
+        assert caught.value.value == "sequences in 2 folders"
         assert "DOE" not in str(caught.value)
         assert "SMITH" not in str(caught.value)
 

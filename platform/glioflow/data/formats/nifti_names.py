@@ -192,8 +192,8 @@ def check_one_person(names: Iterable[str]) -> None:
 def check_one_owner(images: Iterable[PurePath]) -> None:
     """Refuse images in folders of several persons, such as `p1/t1`, `p1/flair`, `p2/t2` and `p2/t1ce`.
 
-    Ignores folders for a sequence or a kind of images, such as `anat`, folders with one sequence, and folders of files
-    that are named after one case.
+    Ignores folders for a sequence or a kind of images, such as `anat`, folders inside others, and folders of files that
+    are named after one case. If each folder holds one sequence, the folders are parts of one study.
 
     Raises:
         UserError: If they belong to several persons.
@@ -209,11 +209,12 @@ def check_one_owner(images: Iterable[PurePath]) -> None:
             sequence = sequence or channel_in(folders[-1])
             folders.pop()
         sequences.setdefault(tuple(folders), set()).update({sequence} - {None})  # type: ignore[arg-type]
-    whole = [folder for folder, held in sequences.items() if len(held) > 1]
-    apart = [one for one in whole if not any(one != other and one[: len(other)] == other for other in whole)]
-    if len(apart) > 1 and (len(owners) > 1 or owners <= {"", None}):
+    filled = [folder for folder, held in sequences.items() if held]
+    apart = [one for one in filled if not any(one != other and one[: len(other)] == other for other in filled)]
+    several = any(len(sequences[folder]) > 1 for folder in filled)
+    if several and len(apart) > 1 and (len(owners) > 1 or owners <= {"", None}):
         hint = "send one study at a time, or the files of one person in one folder"
-        raise UserError(_ONE_PERSON, f"{len(apart)} folders with several sequences each", hint=hint)
+        raise UserError(_ONE_PERSON, f"sequences in {len(apart)} folders", hint=hint)
 
 
 def _is_of_images(folder: str) -> bool:

@@ -1,11 +1,12 @@
 """Writing a request's uploads to its own folder: safe names, limited sizes, careful unpacking of zips."""
 
+import itertools
 import os
 import re
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO
 
@@ -38,30 +39,46 @@ def save_uploads(uploads: Sequence[tuple[str, BinaryIO]], folder: Path, limits: 
 
     Raises:
         TooLarge: If a limit is exceeded.
-        UserError: If there is no file, a zip is damaged, or two files have one name and are not DICOM.
+        UserError: If there is no file, a zip is damaged, two files have one name and are not DICOM, or images are in
+            folders, or zips, of several persons.
     """
     if not uploads:
         raise UserError("a request must have at least one file in its field 'files'")
     written: list[Path] = []
+    names: list[PurePosixPath] = []
     left, unpacked_left = limits.upload_bytes, limits.unpacked_bytes
-    for name, file in uploads:
-        if name.lower().endswith(".zip"):
+    given = [PurePosixPath(name.replace("\\", "/")) for name, _ in uploads]
+    apart = _named_by_folder(given)
+    for name, (_, file) in zip(given, uploads, strict=True):
+        if name.suffix.lower() == ".zip":
             left -= file.seek(0, 2)
             if left < 0:
                 raise TooLarge(f"the files of a study must have at most {limits.upload_bytes} bytes together")
             unpacked = _unpack(file, folder, limits, unpacked_left)
-            unpacked_left -= sum(path.stat().st_size for path in unpacked)
-            written += unpacked
+            unpacked_left -= sum(path.stat().st_size for path in unpacked.values())
+            written += unpacked.values()
+            names += (name.with_suffix("") / PurePosixPath(entry.filename) for entry in unpacked)
         else:
-            path = _store(file, folder, PurePosixPath(name.replace("\\", "/")).name, left)
+            path = _store(file, _place(name, apart, folder), name.name, left)
             left -= path.stat().st_size
             written.append(path)
+            names.append(name)
         if len(written) > limits.files:
             raise TooLarge(f"a study must have at most {limits.files} files", len(written))
+    if len(uploads) > 1:
+        _check_one_person(names, of_slices=not any(map(is_dicom, written)))
     return written
 
 
-def _unpack(file: BinaryIO, folder: Path, limits: Limits, left: int) -> list[Path]:
+def _check_one_person(names: Sequence[PurePosixPath], *, of_slices: bool = False) -> None:
+    """Refuse images in the folders of several persons; pictures count only if they are the images, `of_slices`."""
+    images = [name for name in names if not is_mask_name(name.name)]
+    check_one_owner(name for name in images if is_volume(name.name))
+    if of_slices:
+        check_one_folder(name.parent for name in images if is_slice(name.name))
+
+
+def _unpack(file: BinaryIO, folder: Path, limits: Limits, left: int) -> dict[zipfile.ZipInfo, Path]:
     _check_directory(file, limits)
     try:
         with zipfile.ZipFile(file) as archive:
@@ -70,20 +87,18 @@ def _unpack(file: BinaryIO, folder: Path, limits: Limits, left: int) -> list[Pat
                 raise TooLarge(f"a study must have at most {limits.files} files", len(entries))
             if sum(entry.file_size for entry in entries) > left:
                 raise TooLarge(f"the zips of a study must unpack to at most {limits.unpacked_bytes} bytes together")
-            written = []
-            volumes = [name for entry in entries if is_volume((name := PurePosixPath(entry.filename)).name)]
-            check_one_owner(name for name in volumes if not is_mask_name(name.name))
-            apart = _named_by_folder(volumes)
+            written = {}
+            names = [PurePosixPath(entry.filename) for entry in entries]
+            _check_one_person(names)
+            apart = _named_by_folder(names)
             for entry in _checked_pictures(archive, entries):
                 if entry.compress_type not in _METHODS:
                     raise UserError("the files of a .zip must be stored or deflated", f"method {entry.compress_type}")
                 name = PurePosixPath(entry.filename)
-                own = folder / name.parent.name if name in apart else folder
-                own.mkdir(exist_ok=True)
                 with archive.open(entry) as source:
-                    path = _store(source, own, name.name, left)
+                    path = _store(source, _place(name, apart, folder), name.name, left)
                 left -= path.stat().st_size
-                written.append(path)
+                written[entry] = path
             return written
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError, ValueError) as error:
         if isinstance(error, UserError) or is_out_of_room(error):
@@ -101,14 +116,22 @@ def _checked_pictures(archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo]) 
     others = [entry for entry in entries if entry not in pictures]
     if pictures and any(_is_packed_dicom(archive, entry) for entry in others):
         return [*others, *{path.name: entry for entry, path in pictures.items()}.values()]
-    check_one_folder(path.parent for path in pictures.values() if not is_mask_name(path.name))
+    _check_one_person([*pictures.values()], of_slices=True)
     return entries
 
 
-def _named_by_folder(volumes: Sequence[PurePosixPath]) -> set[PurePosixPath]:
+def _named_by_folder(names: Sequence[PurePosixPath]) -> set[PurePosixPath]:
     """Return the volumes that share a name and stand in the folder of a sequence, as `FLAIR/image.nii.gz` does."""
+    volumes = [name for name in names if is_volume(name.name)]
     counts = Counter(name.name for name in volumes)
     return {name for name in volumes if counts[name.name] > 1 and is_channel_name(name.parent.name)}
+
+
+def _place(name: PurePosixPath, apart: Collection[PurePosixPath], folder: Path) -> Path:
+    """Return the folder for a file: that of its sequence for the files of one name, else the study's."""
+    own = folder / name.parent.name if name in apart else folder
+    own.mkdir(exist_ok=True)
+    return own
 
 
 def _is_packed_dicom(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bool:
@@ -141,9 +164,10 @@ def _store(source: IO[bytes], folder: Path, name: str, left: int) -> Path:
         safe = safe[1:]
     if not safe.strip("."):
         raise UserError("a file must have a name", repr(name))
-    path, number = folder / safe, len(os.listdir(folder))
-    while path.exists():
-        path, number = folder / f"{number}_{safe}", number + 1
+    path = folder / safe
+    if path.exists():
+        number = len(os.listdir(folder))
+        path = next(each for k in itertools.count(number) if not (each := folder / f"{k}_{safe}").exists())
     _copy(source, path, left)
     if path.name != safe and not is_dicom(path) and (is_slice(safe) or is_volume(safe)):
         raise UserError("the files of a study that are not DICOM must have different names", safe)
