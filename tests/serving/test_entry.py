@@ -41,10 +41,22 @@ def test_a_missing_sequence_is_noticed(tiny):
     image = drawn(head=False)
     image[..., 2] = image[..., 1]
     assert any("post is a copy of FLAIR" in warning for warning in warnings(study(image), describe(tiny)))
+    image[..., 2] = image[..., 0]
+    assert any("post is a copy of pre: the sequence" in warning for warning in warnings(study(image), describe(tiny)))
     image[..., 2] = 0
     assert any("post is blank" in warning for warning in warnings(study(image), describe(tiny)))
     image[..., 1] = 0
     assert [text for text in warnings(study(image), describe(tiny)) if "post" in text] == ["post is blank"]
+
+
+@pytest.mark.parametrize("values", [(0, 0, 0), (0, 7, 255)])
+def test_a_volume_that_shows_nothing_is_refused_and_an_empty_slice_is_warned_about(tiny, values):
+    empty = np.full((12, 32, 32, 3), values, np.uint8)
+    with pytest.raises(UserError, match="must show something"):
+        conform(study(empty), describe(tiny))
+    assert any("pre is blank" in warning for warning in warnings(study(empty[:1]), describe(tiny)))
+    empty[3, 4, 5, 1] += 1
+    assert conform(study(empty), describe(tiny)).warnings
 
 
 def test_one_sequence_scaled_to_0_to_1_is_noticed_by_a_model_that_takes_intensities_as_they_are(tiny):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from glioflow.bundle import Description
 from glioflow.data.case import MAX_SLICES, Case, check_spacing_mm
-from glioflow.data.checks.channel_checks import blank_channels, copies_of_flair
+from glioflow.data.checks.channel_checks import blank_channels, find_copies, is_constant
 from glioflow.data.checks.channel_looks import find_swapped
 from glioflow.data.preprocessing.brain_mask import BrainMask
 from glioflow.data.preprocessing.geometry_steps import CropBox, CropBrain
@@ -177,10 +177,15 @@ def swap_warnings(image: NDArray[np.floating[Any]], channels: Sequence[str], des
 
 
 def _channel_warnings(case: Case) -> list[str]:
+    if case.shape[0] >= MIN_VOLUME_SLICES and is_constant(case.image):
+        raise UserError("the images of a study must show something", "one value in all voxels of each sequence")
     blank = blank_channels(case.image, case.channels)
-    copies = [name for name in copies_of_flair(case.image, case.channels) if name not in blank]
+    copies = {name: of for name, of in find_copies(case.image, case.channels).items() if name not in blank}
     return [
-        *(f"{name} is a copy of FLAIR: the sequence seems to be missing" for name in copies),
+        *(
+            f"{name} is a copy of {'FLAIR' if of == 'flair' else of}: the sequence seems to be missing"
+            for name, of in copies.items()
+        ),
         *(f"{name} is blank" for name in blank),
     ]
 
