@@ -158,6 +158,13 @@ def test_every_refusal_has_one_form(api, method, path, options, status):
     refusal(api.request(method, path, **options), status)
 
 
+@pytest.mark.parametrize("form", [{"data": {"files": "slice_1.tif"}}, {"files": {"file": ("slice_1.tif", b"x")}}, {}])
+def test_a_form_without_its_files_is_told_how_to_send_them(api, form):
+    error = api.post("/v1/predict", **form).json()["error"]
+    assert error["rule"] == "a request must have at least one file in its field 'files'"
+    assert error["hint"] == "send each as multipart/form-data, with curl as -F files=@NAME"
+
+
 def test_options_are_refused_with_their_choices(api, slices):
     assert "dicom-seg" in refusal(send(api, slices, params={"mask": "gif"}), 422)["choices"]
     assert "one slice" in refusal(send(api, slices, params={"mask": "png"}), 422)["rule"]

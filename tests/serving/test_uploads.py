@@ -172,6 +172,16 @@ def test_a_damaged_or_foreign_zip_is_the_users_mistake_and_names_no_place(tmp_pa
     assert str(tmp_path) not in str(error.value)
 
 
+def test_an_encrypted_zip_and_an_archive_in_a_zip_are_refused_with_what_to_do(tmp_path):
+    (tmp_path / "study").mkdir()
+    for content, message in (
+        (dict(damaged())["encrypted"], "must not be encrypted; pack its files again, without a password"),
+        (zipped([("b.tar.gz", b"x")]).getvalue(), r"unpack b\.tar\.gz first"),
+    ):
+        with pytest.raises(UserError, match=message):
+            read_uploads([("x.zip", io.BytesIO(content))], tmp_path / "study", SMALL)
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_a_zip_with_random_damage_never_makes_another_error(tmp_path, seed):
     import random

@@ -14,7 +14,7 @@ from glioflow.data.formats import brats, dicom, figshare, lgg, listed, nifti, nn
 from glioflow.data.formats.detect import format_named, is_lossy, open_cohort, stored_with_loss
 from glioflow.data.formats.dicom_files import is_dicom
 from glioflow.data.formats.file_roles import NO_ROLES, declared_in, is_mask_name
-from glioflow.data.formats.junk import is_junk
+from glioflow.data.formats.junk import is_junk, is_packed
 from glioflow.data.formats.nifti_names import check_one_owner, check_one_person, owner_of
 from glioflow.data.formats.png import is_png
 from glioflow.data.formats.record import CaseFiles, Cohort
@@ -142,9 +142,11 @@ def choose_files(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     lossy = [path.name for path in left_out if is_lossy(path.name)]
     if not kinds and lossy:
         raise stored_with_loss(", ".join(lossy[:4]))
-    choices = ["one folder", ".tif or .png slices", ".nii or .nii.gz modalities", "DICOM files"]
+    choices = ["one folder", ".tif or .png slices", ".nii or .nii.gz modalities", "DICOM files", "a .zip of them"]
     shown = ", ".join(path.name for path in list(paths)[:4])
-    raise UserError("the files of a study must be of one known kind", shown, choices)
+    packed = next((path.name for path in left_out if not kinds and is_packed(path.name)), None)
+    hint = None if packed is None else f"unpack {packed} first"
+    raise UserError("the files of a study must be of one known kind", shown, choices, hint=hint)
 
 
 def _kind_of(path: Path) -> str:

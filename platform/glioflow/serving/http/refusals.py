@@ -8,8 +8,10 @@ from starlette.exceptions import HTTPException
 from glioflow.errors import OutOfRoom, TooLarge, UserError, causes_of, is_out_of_room
 from glioflow.serving.http.feedback import CorrectedMeanwhile, QuotaUsed, TakesNone
 from glioflow.serving.http.request_guard import error_body
+from glioflow.serving.http.uploaded_files import NO_FILE
 
 _RETRY_S = 1
+_HOW_TO_SEND = "send each as multipart/form-data, with curl as -F files=@NAME"
 # Status by kind of a caller's mistake; any other is 422.
 _STATUSES: dict[type[UserError], int] = {TakesNone: 401, CorrectedMeanwhile: 409, TooLarge: 413, QuotaUsed: 429}
 
@@ -33,6 +35,8 @@ def answer_refusals(api: FastAPI) -> None:
     @api.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
+        if first["loc"][:2] == ("body", "files"):  # such as -F files=NAME, which sends the name
+            return await user_error(request, UserError(NO_FILE, hint=_HOW_TO_SEND))
         value = first.get("input")
         text = str(value)[:80] if isinstance(value, str | int | float | bool) else None
         where = ".".join(str(part) for part in first["loc"])

@@ -21,7 +21,9 @@ from glioflow.errors import TooLarge, UserError, is_out_of_room
 from glioflow.serving.settings import Limits
 
 _BLOCK = 1 << 20
+NO_FILE = "a request must have at least one file in its field 'files'"
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the others may need gigabytes of memory
+_ENCRYPTED = 1  # of an entry's flags
 _NAME_BYTES = 250  # a file system takes 255; fewer would cut names of one study at unequal places
 _ENTRY_BYTES = 1024  # of a zip's directory per file: far more than name and attributes need
 
@@ -43,7 +45,7 @@ def save_uploads(uploads: Sequence[tuple[str, BinaryIO]], folder: Path, limits: 
             folders, or zips, of several persons.
     """
     if not uploads:
-        raise UserError("a request must have at least one file in its field 'files'")
+        raise UserError(NO_FILE)
     written: list[Path] = []
     names: list[PurePosixPath] = []
     left, unpacked_left = limits.upload_bytes, limits.unpacked_bytes
@@ -92,6 +94,8 @@ def _unpack(file: BinaryIO, folder: Path, limits: Limits, left: int) -> dict[zip
             _check_one_person(names)
             apart = _named_by_folder(names)
             for entry in _checked_pictures(archive, entries):
+                if entry.flag_bits & _ENCRYPTED:
+                    raise UserError("a .zip must not be encrypted", hint="pack its files again, without a password")
                 if entry.compress_type not in _METHODS:
                     raise UserError("the files of a .zip must be stored or deflated", f"method {entry.compress_type}")
                 name = PurePosixPath(entry.filename)
@@ -103,7 +107,7 @@ def _unpack(file: BinaryIO, folder: Path, limits: Limits, left: int) -> dict[zip
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError, ValueError) as error:
         if isinstance(error, UserError) or is_out_of_room(error):
             raise
-        raise UserError("a .zip file must be a readable, unencrypted archive", str(error)[:100]) from None
+        raise UserError("a .zip file must be a readable archive", str(error)[:100]) from None
 
 
 def _checked_pictures(archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo]) -> list[zipfile.ZipInfo]:
@@ -135,7 +139,9 @@ def _place(name: PurePosixPath, apart: Collection[PurePosixPath], folder: Path) 
 
 
 def _is_packed_dicom(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bool:
-    return entry.compress_type in _METHODS and archive.open(entry).read(132)[128:] == b"DICM"
+    if entry.flag_bits & _ENCRYPTED or entry.compress_type not in _METHODS:
+        return False
+    return archive.open(entry).read(132)[128:] == b"DICM"
 
 
 def _check_directory(file: BinaryIO, limits: Limits) -> None:
