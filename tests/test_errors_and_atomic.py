@@ -53,6 +53,7 @@ def test_the_words_of_a_library_become_one_line_even_where_it_has_none(words, wh
         (UserError("no model is registered", choices=[], hint="register one"), "no model is registered; register one"),
         (UserError("'/x/y' does not exist", "/x/y", hint="give a folder"), "'/x/y' does not exist; give a folder"),
         (UserError("epochs must be at least 10", 1), "epochs must be at least 10; got 1"),
+        (UserError("preprocess.0.size must be above 7", 0), "preprocess.0.size must be above 7; got 0"),
         (UserError("hours must be above 0", 0), "hours must be above 0; got 0"),
         (UserError("overlap must be less than 1.0", 1), "overlap must be less than 1.0; got 1"),
         (UserError("a model has no version 3", 3), "a model has no version 3"),

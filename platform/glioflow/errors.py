@@ -20,8 +20,8 @@ _PLACEHOLDERS = ("DIR", "NAME")
 _SQLITE_FULL = 13  # sqlite3.SQLITE_FULL, without importing sqlite3
 # Most characters of a value in an error's line.
 _MOST_SHOWN = 1000
-# A limit in a rule, which does not name a value that equals it.
-_LIMIT = re.compile(r"\b(?:above|below|from|least|most|than|to) [-+.\de]+")
+# A limit in a rule and the index in a key such as `preprocess.0`, which do not name a value that equals them.
+_OTHER_NUMBER = re.compile(r"\b(?:above|below|from|least|most|than|to) [-+.\de]+|(?<=[A-Za-z_])\.\d+\b")
 # Attributes with an error's cause: Python's two, and those of Ray tasks, SQLAlchemy and Ray Train.
 _HOLD_A_CAUSE = ("__cause__", "__context__", "cause", "orig", "controller_failure", "health_check_failure")
 
@@ -99,7 +99,7 @@ class UserError(GlioflowError, ValueError):
 
     def _line(self) -> str:
         parts = [self.rule]
-        if self.value is not None and not mentions(_LIMIT.sub("", self.rule), self.value):
+        if self.value is not None and not mentions(_OTHER_NUMBER.sub("", self.rule), self.value):
             parts.append(f"got {self.value or repr('')}")
         if self.hint:
             parts.append(self.hint)

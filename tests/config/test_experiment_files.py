@@ -49,7 +49,7 @@ def test_every_experiment_of_the_repository_survives_being_written_and_read(path
         ("loss: {terms: [{name: dice, wieght: 2}]}", "loss.terms.0.wieght", ["name", "weight"]),
         (
             "search: {space: {training.epochs: {kind: int, low: 1, hi: 3}}}",
-            "training.epochs.int.hi",
+            "search.space.training.epochs.hi",
             ["high", "kind", "low"],
         ),
     ],
@@ -334,7 +334,7 @@ ARCHITECTURE = "model.architecture: {kind: choice, values: [unet, buda-unet]}"
         ),
         (
             f"space: {{{ARCHITECTURE}, {ENCODER.replace('[WHEN]', '[]')}}}",
-            "when.model.architecture must have at least 1 values",
+            "when.model.architecture must have at least 1 value;",
         ),
     ],
 )
@@ -433,3 +433,32 @@ def test_a_choice_that_is_not_given_lists_the_choices(from_yaml, text, key, choi
         from_yaml(text)
     assert error.value.rule == f"{key} must be given"
     assert choice in error.value.choices
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (
+            "search: {space: {model.architecture: {kind: choice}}}",
+            "search.space.model.architecture.values must be given",
+        ),
+        (
+            "search: {space: {training.epochs: {kind: int, low: a, high: 3}}}",
+            "search.space.training.epochs.low must be a whole number; got 'a'",
+        ),
+        (
+            "search: {space: {training.learning_rate: {kind: float, low: 2, high: 1}}}",
+            "search.space.training.learning_rate: low must be below high",
+        ),
+        ("preprocess: [{step: unit}, {step: resize}]", "preprocess.1.size must be given"),
+        ("preprocess: [{step: resize, size: 8, resize: 3}]", "unknown key 'preprocess.0.resize'"),
+        ("training: {num_workers: [0, 2]}", "training.num_workers.0 must be greater than 0; got 0"),
+        ("training: {num_workers: [1]}", "training.num_workers.1 must be given"),
+        ("training: {num_workers: a}", "training.num_workers must be a whole number; got 'a'"),
+        ("search: {objectives: [dice, size]}", "search.objectives.1 must be one of the listed values; got 'size'"),
+    ],
+)
+def test_a_message_names_the_key_as_it_stands_in_the_file(from_yaml, text, line):
+    with pytest.raises(UserError) as error:
+        from_yaml(text)
+    assert str(error.value.replace(file=None)).startswith(line)

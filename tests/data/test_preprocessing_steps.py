@@ -140,7 +140,7 @@ def test_resample_needs_a_spacing():
 
 @pytest.mark.parametrize("step", [-1, 0, 0.0001, 1000])
 def test_resampling_to_a_spacing_that_no_scan_has_is_refused(step):
-    with pytest.raises(UserError, match=r"preprocess.0.resample.spacing_mm.2 must be (at least 0.05|at most 30)"):
+    with pytest.raises(UserError, match=r"preprocess.0.spacing_mm.2 must be (at least 0.05|at most 30)"):
         override(Experiment(), {"preprocess": [{"step": "resample", "spacing_mm": [1, 1, step]}]})
 
 

@@ -23,6 +23,7 @@ from glioflow.evaluation.settings import InferenceSettings
 from glioflow.models import ModelSettings, build_network
 from glioflow.models.weights import misfit
 from glioflow.survival import SurvivalStage
+from glioflow.validation import first_problem
 from glioflow.version import __version__
 
 if TYPE_CHECKING:
@@ -208,9 +209,8 @@ def read_description(folder: Path) -> Description:
     try:
         return _as_trained(Description.model_validate_json(json.dumps(values)))
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        raise UserError(f"GlioFlow did not write this {MODEL}: {key}: {first['msg']}", file=path) from None
+        rule = f"GlioFlow did not write this {MODEL}: {first_problem(error, values)}"
+        raise UserError(rule, file=path) from None
 
 
 def _as_trained(description: Description) -> Description:

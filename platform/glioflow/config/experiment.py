@@ -102,7 +102,7 @@ class Experiment(BaseModel):
     if not TYPE_CHECKING:  # which would forget the types of the sections
 
         def __init__(self, **sections: Any) -> None:
-            with _explained():
+            with _explained(sections):
                 super().__init__(**sections)
 
     @classmethod
@@ -115,7 +115,7 @@ class Experiment(BaseModel):
         for key in obj if isinstance(obj, Mapping) else ():
             if not isinstance(key, str):  # which no call can have
                 raise UserError(f"unknown key {str(key)!r}", choices=keys_at(cls, ()))
-        with _explained():
+        with _explained(obj):
             return super().model_validate(obj, **options)
 
     @model_validator(mode="after")
@@ -357,9 +357,9 @@ def _validate(values: Mapping[str, object]) -> Experiment:
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
-    """Turn pydantic's error of an experiment into ours."""
+def _explained(values: object) -> Iterator[None]:
+    """Turn pydantic's error about the values of an experiment into ours."""
     try:
         yield
     except ValidationError as error:
-        raise explain(error, Experiment) from None
+        raise explain(error, Experiment, values) from None

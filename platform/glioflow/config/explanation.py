@@ -2,13 +2,17 @@
 
 import datetime
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 
-from glioflow.config.schema import has_key, keys_at, misplaced, words_of
+from glioflow.config.schema import keys_at, misplaced, words_of
 from glioflow.errors import UserError
+from glioflow.validation import path_of
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 # Rules by pydantic's error types; pydantic fills in the limits.
 _RULES = {
@@ -30,15 +34,17 @@ _RULES = {
 }
 
 
-def explain(error: ValidationError, model: type[BaseModel]) -> UserError:
-    """Return pydantic's first error about the values of `model`, with the key and its valid values."""
+def explain(error: ValidationError, model: type[BaseModel], values: object) -> UserError:
+    """Return pydantic's first error about the `values` of `model`, with the key and its valid values."""
     # A misspelled key is also a missing one; reporting the misspelling is more useful.
-    first = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
+    problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
+    paths = [path_of(problem, values) for problem in problems]
+    # Where a value may be of several types, the problem inside it is of the type that was meant.
+    within = [k for k, path in enumerate(paths) if path[: len(paths[0])] == paths[0]]
+    chosen = max(within, key=lambda k: len(paths[k]))
+    first, path, loc = problems[chosen], paths[chosen], problems[chosen]["loc"]
     context: Mapping[str, Any] = first.get("ctx", {})
-    loc = first["loc"]
-    if has_key(model, loc[:-1]) and not keys_at(model, loc[:-1]):
-        loc = loc[:-1]  # the last part is a type of the value
-    key = ".".join(str(part) for part in loc)
+    key = ".".join(map(str, path))
     if isinstance(cause := context.get("error"), UserError):
         return cause.replace(rule=f"{key}: {cause.rule}") if key else cause
     if first["type"] in ("extra_forbidden", "invalid_key"):
@@ -57,20 +63,22 @@ def explain(error: ValidationError, model: type[BaseModel]) -> UserError:
     given = None if first["type"] in ("value_error", "missing") else repr(first["input"])[:120]
     choices = None
     if first["type"] in ("literal_error", "missing"):
-        choices = _words_at(loc, error) if first["type"] == "literal_error" else words_of(model, loc)
+        of_all_types = [each for each, there in zip(problems, paths, strict=True) if there == path]
+        choices = _words_in(of_all_types) if first["type"] == "literal_error" else words_of(model, loc)
     hint = None
     if first["type"] == "string_type" and isinstance(first["input"], int | float | datetime.date):
         given, hint = str(first["input"]), "put it in quotes"
     if key and first["type"] in _RULES:
-        return UserError(f"{key} {_RULES[first['type']].format(**context)}", given, choices, hint=hint)
+        rule = _RULES[first["type"]].format(**context).replace(" 1 values", " 1 value")
+        return UserError(f"{key} {rule}", given, choices, hint=hint)
     message = str(context["error"]) if first["type"] == "value_error" else first["msg"]
     return UserError(f"{key}: {message}" if key else message, given, choices, hint=hint)
 
 
-def _words_at(key: tuple[str | int, ...], error: ValidationError) -> list[str]:
-    """Return the valid words for a key, over all types of its value."""
-    problems = [each for each in error.errors() if each["type"] == "literal_error" and each["loc"][: len(key)] == key]
-    return [word for problem in problems for word in _quoted(problem["ctx"]["expected"])]
+def _words_in(problems: Iterable["ErrorDetails"]) -> list[str]:
+    """Return the words that would solve the problems with one value."""
+    expected = [problem["ctx"]["expected"] for problem in problems if problem["type"] == "literal_error"]
+    return [word for text in expected for word in _quoted(text)]
 
 
 def _quoted(text: str) -> list[str]:

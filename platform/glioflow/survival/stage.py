@@ -16,6 +16,7 @@ from glioflow.survival.fitted import CoxModel, FittedModel, LinearModel, Logisti
 from glioflow.survival.preparation import Preparation, one_row
 from glioflow.survival.settings import SurvivalSettings, Task
 from glioflow.survival.statistics import survival_classes
+from glioflow.validation import first_problem
 
 Array = NDArray[np.float64]
 _RECORD = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -123,9 +124,8 @@ class SurvivalStage(BaseModel):
         try:
             return cls.model_validate(dict(value))
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            raise UserError(f"a stored survival stage must be complete and valid: {where}: {first['msg']}") from None
+            rule = f"a stored survival stage must be complete and valid: {first_problem(error, value)}"
+            raise UserError(rule) from None
 
     def predict(self, features: Mapping[str, float | None], clinical: Mapping[str, object]) -> SurvivalAnswer:
         """Answer for one patient.

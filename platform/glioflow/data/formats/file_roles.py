@@ -35,6 +35,7 @@ from glioflow.errors import UserError, one_line
 from glioflow.label_schemes import scheme_named
 from glioflow.strict_yaml import parse_yaml
 from glioflow.text_files import read_text
+from glioflow.validation import first_problem
 
 Role = Literal["image", "mask", "brain_mask"]
 
@@ -227,12 +228,12 @@ def read_roles(path: Path) -> FileRoles:
         return NO_ROLES
     rule = f"{DECLARED} must hold patterns under images, masks and brain_masks, and names under labels"
     try:
-        roles = FileRoles.model_validate(parse_yaml(read_text(file)) or {})
+        values = parse_yaml(read_text(file)) or {}
+        roles = FileRoles.model_validate(values)
     except UserError as error:
         raise error.replace(file=file) from None
     except ValidationError as error:
-        first = error.errors()[0]
-        raise UserError(rule, f"{'.'.join(map(str, first['loc']))}: {first['msg']}", file=file) from None
+        raise UserError(rule, first_problem(error, values), file=file) from None
     except OSError as error:
         raise UserError(rule, one_line(error, most=120), file=file) from None
     if roles.scheme is not None:
