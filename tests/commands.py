@@ -21,3 +21,9 @@ def answer_of(*words: str) -> tuple[int, Any]:
         except SystemExit as end:
             code = int(end.code or 0)
     return code, json.loads(out.getvalue().splitlines()[-1])
+
+
+def without_waits(stderr: str) -> list[str]:
+    """Return the lines on stderr but those about what is waited for, which a busy machine adds."""
+    lines = [line for line in stderr.splitlines() if line.strip()]
+    return [line for line in lines if not line.endswith((": loading", " s so far)"))]

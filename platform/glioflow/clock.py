@@ -1,9 +1,6 @@
-"""The time in the formats of records, MLflow and names, and periodic calls."""
+"""The time in the formats of records, MLflow and names."""
 
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 
 
@@ -25,21 +22,3 @@ def now_ms() -> int:
 def stamp(*, microseconds: bool = False) -> str:
     """Return this machine's time for the name of a search or folder, such as 20261127-194800."""
     return f"{datetime.now():%Y%m%d-%H%M%S-%f}"[: 22 if microseconds else 15]
-
-
-@contextmanager
-def repeating(call: Callable[[], object], *, every_s: float) -> Iterator[None]:
-    """Call a function periodically, in a thread, while a block runs."""
-    ended = threading.Event()
-
-    def repeat() -> None:
-        while not ended.wait(every_s):
-            call()
-
-    thread = threading.Thread(target=repeat, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()

@@ -1,12 +1,17 @@
 """Progress of long work, reported to a function from the caller, such as one that prints."""
 
+import sys
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
 Item = TypeVar("Item")
 # Seconds to the first line about many similar steps, and between the next ones.
 FIRST_S, LINE_S = 2.0, 15.0
+# Seconds between lines about what is waited for.
+WAIT_S = 10.0
 
 
 class Say(Protocol):
@@ -18,6 +23,43 @@ class Say(Protocol):
 
 def quiet(text: str, part: float | None = None) -> None:
     """Ignore progress."""
+
+
+def print_progress(text: str, part: float | None = None) -> None:
+    """Print a line of progress to stderr."""
+    if text:
+        print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def waiting(what: str, say: Say) -> Iterator[Callable[[], None]]:
+    """Say every 10 s, while a block runs, that it waits for `what` and for how long; give what ends this earlier."""
+    began, over = time.monotonic(), threading.Event()
+
+    def tell() -> None:
+        if not over.is_set():
+            say(f"waiting for {what} ({time.monotonic() - began:.0f} s so far)")
+
+    with repeating(tell, every_s=WAIT_S):
+        yield over.set
+
+
+@contextmanager
+def repeating(call: Callable[[], object], *, every_s: float) -> Iterator[None]:
+    """Call a function periodically, in a thread, while a block runs."""
+    ended = threading.Event()
+
+    def repeat() -> None:
+        while not ended.wait(every_s):
+            call()
+
+    thread = threading.Thread(target=repeat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def occasionally(say: Say) -> Say:

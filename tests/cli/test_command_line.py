@@ -6,13 +6,16 @@ import re
 import socket
 import subprocess
 import sys
+import time
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
 import glioflow as gf
-from glioflow.cli import app, main
+from commands import without_waits
+from glioflow import progress
+from glioflow.cli import app, main, output
 from glioflow.cli.app import STAGES
 from glioflow.cli.output import answer, one_line_errors, print_text
 from glioflow.cluster import connection
@@ -89,7 +92,7 @@ def command(tmp_path, lgg, monkeypatch, capfd):
             main()
         out, err = capfd.readouterr()
         assert out == ""
-        return end.value.code, [line for line in err.splitlines() if line.strip() and not line.endswith(": loading")]
+        return end.value.code, without_waits(err)
 
     return run
 
@@ -106,7 +109,7 @@ def test_a_mistake_is_one_line_on_stderr_and_exit_code_2(command, words, expecte
 @pytest.mark.usefixtures("tracking")
 def test_a_mistake_is_one_line_in_a_process_of_its_own_too(tmp_path):
     done = glioflow("models", "glioma", "--json", cwd=tmp_path)
-    lines = [line for line in done.stderr.splitlines() if line.strip() and not line.endswith(": loading")]
+    lines = without_waits(done.stderr)
     assert (done.returncode, done.stdout, len(lines)) == (2, "", 1), done.stderr
     assert lines[0].startswith("error: no model 'glioma' is registered")
 
@@ -330,3 +333,18 @@ def test_the_version_is_printed(capsys, monkeypatch):
     with pytest.raises(SystemExit) as end:
         main()
     assert (end.value.code, capsys.readouterr().out) == (0, f"glioflow {gf.__version__}\n")
+
+
+def test_a_verb_that_says_nothing_yet_says_that_it_loads_and_then_how_long_it_is_waited_for(capsys, monkeypatch):
+    monkeypatch.setattr(output, "FIRST_S", 0.01)
+    monkeypatch.setattr(progress, "WAIT_S", 0.1)
+    lines = []
+    with output.progress("demo") as say:
+        deadline = time.monotonic() + 30
+        while len(lines) < 2:
+            assert time.monotonic() < deadline, "nothing was said"
+            time.sleep(0.01)
+            lines += capsys.readouterr().err.splitlines()
+        say("search: trial 1")
+    assert lines[:2] == ["demo: loading", "waiting for the first step of demo (0 s so far)"]
+    assert capsys.readouterr().err.splitlines()[-1] == "search: trial 1"

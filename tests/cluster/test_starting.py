@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from glioflow import cluster
+from glioflow import cluster, progress
 from glioflow.cluster import connection, starting
 from glioflow.cluster.environment import own_names, silence
 from glioflow.errors import UserError
@@ -60,7 +60,7 @@ def test_a_start_that_takes_long_says_what_it_waits_for_and_for_how_long_again_a
     lines: list[str] = []
     told_twice = threading.Event()
 
-    def hear(text: str) -> None:
+    def hear(text: str, part: float | None = None) -> None:
         lines.append(text)
         if len(lines) == 2:
             told_twice.set()
@@ -69,18 +69,17 @@ def test_a_start_that_takes_long_says_what_it_waits_for_and_for_how_long_again_a
         assert told_twice.wait(60), "nothing was said"
 
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr(starting, "EVERY_S", 0.01)
-    monkeypatch.setattr(starting, "tell", hear)
+    monkeypatch.setattr(progress, "WAIT_S", 0.01)
+    monkeypatch.setattr(connection, "print_progress", hear)
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", slow_start)
     cluster.connect()
     assert lines[0].startswith("waiting for Ray to start on this machine (")
     assert lines[1].startswith("waiting for Ray to start on this machine (")
-    assert starting.EVERY_S == 0.01
 
 
-def test_it_is_said_every_fifteen_seconds():
-    assert starting.EVERY_S == 15
+def test_it_is_said_every_ten_seconds():
+    assert progress.WAIT_S == 10
 
 
 def test_ctrl_c_does_after_a_block_what_it_did_before_whoever_took_it_inside():

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from glioflow import progress
 from glioflow.data.prepared.cohort import PreparedCohort
 from glioflow.reports.numbers import duration
 from glioflow.runs import progress as module
@@ -57,6 +58,20 @@ def test_the_part_is_the_mean_of_all_workers_and_lines_name_those_at_work(tmp_pa
     assert "fold 1" not in heard.lines[-1]
     assert "left" in heard.lines[-1]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_until_a_worker_begins_lines_say_that_it_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "WAIT_S", 0.01)
+    path, heard = tmp_path / PROGRESS, Heard()
+    with shown({"": path}, heard):
+        deadline = time.monotonic() + 30
+        while len(heard.lines) < 2:
+            assert time.monotonic() < deadline, "nothing was said"
+            time.sleep(0.01)
+        ProgressFile(path).note("epoch 1 of 2", 0.5)
+        heard.wait_for(0.5)
+    assert heard.lines[0] == heard.lines[1] == "waiting for a worker to start (0 s so far)"
+    assert heard.lines[-1] == "epoch 1 of 2"
 
 
 def test_what_an_interrupted_run_noted_is_not_shown(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import torch
 import yaml
 
 from bundles import describe
-from glioflow import bundle, cluster
+from glioflow import bundle, cluster, progress
 from glioflow.api.client import Client, EndpointBusy
 from glioflow.config import Experiment
 from glioflow.errors import RunFailed
@@ -140,10 +140,14 @@ def answered(client, slices):
 
 def test_champions_move_and_a_replica_dies_under_load_and_every_answer_is_right(registered, slices):
     lines, callers = [], 3
+
+    def hear(text, part=None):
+        lines.append(text)
+
     settings = ServeSettings(replicas=2, max_replicas=2, cpus=0.5, watch_s=0.5)
     with (
         cluster.ending(),
-        serving("tiny", host="127.0.0.1", port=free_port(), settings=settings, say=lines.append) as served,
+        serving("tiny", host="127.0.0.1", port=free_port(), settings=settings, say=hear) as served,
         Load(served["url"], slices, callers) as load,
     ):
         load.wait_for_answers(1)
@@ -307,8 +311,17 @@ def test_a_hospitals_proxy_and_headers_of_callers_change_nothing(registered, sli
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.setenv(name, "intranet.example.org")
-    with cluster.ending(), serving("tiny", host="127.0.0.1", port=free_port()) as served:
+    monkeypatch.setattr(progress, "WAIT_S", 0.2)
+    lines = []
+
+    def hear(text, part=None):
+        lines.append(text)
+
+    with cluster.ending(), serving("tiny", host="127.0.0.1", port=free_port(), say=hear) as served:
+        assert lines[0].startswith("waiting for the endpoint to answer with tiny version 1 (0 s so far)"), lines
+        waits = len(lines)
         assert Client(served["url"]).predict(slices)["model"]["version"] == 1
+        assert len(lines) == waits, "once it answers, nothing is waited for"
         files = [("files", (path.name, path.read_bytes())) for path in slices]
         lifted = {"X-Request-Timeout-Seconds": "0.001", "X-Request-ID": "John Doe 1950"}
         with requests.Session() as session:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from glioflow.api.inputs import Overrides, print_progress, read_experiment, run_of
+from glioflow.api.inputs import Overrides, read_experiment, run_of
 from glioflow.api.results import Result
 from glioflow.config import Experiment
 from glioflow.data.case import check_spacing_mm
@@ -18,7 +18,7 @@ from glioflow.features.association import FEATURES, Association, Auc
 from glioflow.features.radiomics import measure_radiomics
 from glioflow.json_values import JsonObject
 from glioflow.label_schemes import scheme_named
-from glioflow.progress import Say, occasionally
+from glioflow.progress import Say, occasionally, print_progress
 from glioflow.reports.numbers import interval, short
 from glioflow.reports.tables import Table
 from glioflow.runs.analysis.associate import associate_cohort

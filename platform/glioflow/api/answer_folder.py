@@ -12,7 +12,7 @@ from typing import Any, TypedDict
 
 from glioflow import atomic
 from glioflow.api.answer import Answer
-from glioflow.api.inputs import check_beside, print_progress
+from glioflow.api.inputs import check_beside
 from glioflow.api.model import Model, load
 from glioflow.api.results import Result
 from glioflow.api.studies import OpenedStudy, name_of_zip, read_any_study
@@ -25,7 +25,7 @@ from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.data.formats.study import open_source, open_study
 from glioflow.data.formats.writing import ENDINGS, native_format, write_mask
 from glioflow.errors import GlioflowError, UserError, not_found, option
-from glioflow.progress import Say
+from glioflow.progress import Say, print_progress
 from glioflow.reports.numbers import number, ranges
 from glioflow.reports.tables import Table
 

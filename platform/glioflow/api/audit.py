@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from glioflow import cluster
-from glioflow.api.inputs import Overrides, print_progress, read_experiment
+from glioflow.api.inputs import Overrides, read_experiment
 from glioflow.api.results import Result
 from glioflow.config import Experiment
 from glioflow.json_values import JsonObject
-from glioflow.progress import Say
+from glioflow.progress import Say, print_progress
 from glioflow.reports.tables import Table
 from glioflow.runs.analysis.audit import SplitDice
 from glioflow.runs.analysis.audit import audit_experiment as run_audit

@@ -10,7 +10,6 @@ from pathlib import Path
 from glioflow import cluster
 from glioflow.api import auto_stages as stages
 from glioflow.api.auto_state import AutoState, Outcome, begin_state, read_state
-from glioflow.api.inputs import print_progress
 from glioflow.api.results import Result
 from glioflow.bundle.starter import check_not_reserved
 from glioflow.cluster.lease import holding
@@ -19,7 +18,7 @@ from glioflow.cluster.storage import data_folder
 from glioflow.config.search import MOST_HOURS, NAME
 from glioflow.data.formats.detect import detect_format
 from glioflow.errors import UserError, not_found, option
-from glioflow.progress import Say
+from glioflow.progress import Say, print_progress
 from glioflow.reports.evaluation_page import BASELINES
 from glioflow.reports.numbers import duration, interval, number
 from glioflow.reports.tables import Table

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from glioflow import cluster
-from glioflow.api.inputs import Overrides, check_beside, print_progress, read_experiment
+from glioflow.api.inputs import Overrides, check_beside, read_experiment
 from glioflow.api.results import Result
 from glioflow.atomic import check_folder
 from glioflow.cluster.remote_home import check_home
@@ -25,7 +25,7 @@ from glioflow.data.prepared.remote import check_store, push
 from glioflow.data.synthetic.cohort import synthesize_brats, synthesize_lgg
 from glioflow.data.synthetic.layouts import EXAMPLES, synthesize_layout
 from glioflow.errors import UserError, option, unknown_name
-from glioflow.progress import Say, occasionally
+from glioflow.progress import Say, occasionally, print_progress
 from glioflow.quantities import count
 from glioflow.reports import cohort_page
 from glioflow.reports.tables import Table

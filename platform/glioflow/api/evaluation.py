@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from glioflow import cluster
-from glioflow.api.inputs import check_beside, model_name, print_progress
+from glioflow.api.inputs import check_beside, model_name
 from glioflow.api.results import Result, Summarized, patients_tables
 from glioflow.errors import option
 from glioflow.evaluation.comparison import ComparisonJson, PairedDifference
 from glioflow.evaluation.patients import CaseScores
-from glioflow.progress import Say, occasionally
+from glioflow.progress import Say, occasionally, print_progress
 from glioflow.reports.evaluation_page import BESIDE, BOTH_EMPTY, METRICS, beside_baselines
 from glioflow.reports.numbers import interval
 from glioflow.reports.tables import Table

@@ -5,12 +5,12 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from glioflow import cluster
-from glioflow.api.inputs import Overrides, check_number, print_progress, read_experiment, run_of
+from glioflow.api.inputs import Overrides, check_number, read_experiment, run_of
 from glioflow.api.results import Result, Summarized, metrics_table, patients_tables
 from glioflow.config import Experiment
 from glioflow.evaluation.patients import CaseScores
 from glioflow.json_values import JsonObject
-from glioflow.progress import Say
+from glioflow.progress import Say, print_progress
 from glioflow.reports.tables import Table
 from glioflow.runs.crossval import run as crossval_run
 from glioflow.runs.search import run as search_run

@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,6 @@ from glioflow.config.experiment import override_texts
 from glioflow.errors import UserError
 
 Overrides = Iterable[str] | Mapping[str, Any]
-
-
-def print_progress(text: str, part: float | None = None) -> None:
-    """Print a line of progress to stderr."""
-    if text:
-        print(text, file=sys.stderr, flush=True)
 
 
 def read_experiment(experiment: Experiment | str | Path, overrides: Overrides = ()) -> Experiment:

@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import cast
 
 from glioflow import cluster
-from glioflow.api.inputs import print_progress
 from glioflow.api.results import Result
 from glioflow.atomic import check_folder, write_text
-from glioflow.cluster.starting import reporting_the_wait
 from glioflow.cluster.storage import data_folder
 from glioflow.config import Experiment, override
 from glioflow.config.search import MOST_HOURS
@@ -21,7 +19,7 @@ from glioflow.planning.facts import CohortFacts, Machine
 from glioflow.planning.plan import Answer, here
 from glioflow.planning.plan import plan as plan_experiment
 from glioflow.planning.rules import Choice
-from glioflow.progress import Say
+from glioflow.progress import Say, print_progress, waiting
 from glioflow.reports.tables import Table
 
 # As `experiments/` names them.
@@ -112,7 +110,7 @@ def _on_cluster(work: Callable[[], Answer], /) -> Answer:
     """Do the work on a node of the connected cluster, one with a GPU where it has any."""
     cluster.connect()
     gpus = int(cluster.resources()["GPU"])
-    with reporting_the_wait(f"a {'GPU' if gpus else 'CPU'} of the Ray cluster"):
+    with waiting(f"a {'GPU' if gpus else 'CPU'} of the Ray cluster", print_progress):
         (answer,) = cluster.map_parallel(here, [work], num_gpus=min(1, gpus))
     if isinstance(answer, Machine):  # a task sees the one GPU that it booked
         return cast(Answer, replace(answer, gpus=answer.gpus * gpus, what="a node of the Ray cluster"))

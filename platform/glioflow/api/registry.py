@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from glioflow import cluster, promotion
-from glioflow.api.inputs import model_name, print_progress, registered_name, run_of
+from glioflow.api.inputs import model_name, registered_name, run_of
 from glioflow.api.results import Result
 from glioflow.cluster.storage import prepared_home
 from glioflow.data.prepared.remote import local_folder
 from glioflow.json_values import JsonObject
-from glioflow.progress import Say, occasionally
+from glioflow.progress import Say, occasionally, print_progress
 from glioflow.promotion import Verdict
 from glioflow.reports.tables import Table
 from glioflow.runs.registry.export import export as export_bundle

@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from glioflow import cluster
-from glioflow.api.inputs import Overrides, override_list, print_progress, registered_name, run_of
+from glioflow.api.inputs import Overrides, override_list, registered_name, run_of
 from glioflow.api.registry import RegisteredVersion
 from glioflow.api.results import Result, metrics_table
-from glioflow.progress import Say
+from glioflow.progress import Say, print_progress
 from glioflow.promotion import Reason
 from glioflow.reports.tables import Table
 from glioflow.runs.retrain.placement import UnusedCorrection, UsedCorrection

@@ -4,11 +4,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from glioflow import cluster
-from glioflow.api.inputs import check_number, print_progress, run_of
+from glioflow.api.inputs import check_number, run_of
 from glioflow.api.results import Result
 from glioflow.cluster.remote_home import address_of
 from glioflow.cluster.storage import home
-from glioflow.progress import Say
+from glioflow.progress import Say, print_progress
 from glioflow.reports.numbers import short
 from glioflow.reports.tables import Table
 from glioflow.runs.registry.cleanup import Removed, collect

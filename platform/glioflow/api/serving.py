@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from glioflow.api.inputs import check_number, print_progress
-from glioflow.progress import Say
+from glioflow.api.inputs import check_number
+from glioflow.progress import Say, print_progress
 from glioflow.serving.page_server import DEFAULT_ENDPOINT, page_forever
 from glioflow.serving.server import serve_forever
 from glioflow.serving.settings import ServeSettings, Trial, check_names, digest_of

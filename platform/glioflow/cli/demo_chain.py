@@ -18,7 +18,7 @@ from glioflow.data.formats.file_roles import is_mask_name
 from glioflow.data.synthetic.cohort import synthesize_lgg
 from glioflow.errors import RunFailed, UserError, not_found
 from glioflow.json_values import JsonObject
-from glioflow.progress import Say
+from glioflow.progress import Say, waiting
 from glioflow.reports.numbers import short
 from glioflow.runs.launch import open_setting
 from glioflow.serving.ports import free_port
@@ -57,7 +57,8 @@ def run_chain(data: Path | None, say: Say) -> tuple[list[JsonObject], AnswerJson
         open_cohort(data)
     say(f"GlioFlow's demo: from a cohort to a served answer, in a few minutes; everything goes to {home()}")
     say("MLflow: opening the store")
-    Tracking()  # which refuses a store that is away, before anything is written
+    with waiting("MLflow's store to open", say):
+        Tracking()  # which refuses a store that is away, before anything is written
     steps, experiment = _Steps(), _experiment_file()
     # Not while Ray starts: it forks this process, which waits for ever if NumPy multiplies in another thread.
     source = data or _synthetic(say)
@@ -153,7 +154,7 @@ def _source_case(source: Path, case_id: str) -> list[Path]:
 def _serve_and_ask(name: str, study: list[Path], say: Say) -> AnswerJson:
     say("serve: starting the endpoint and measuring which engine answers fastest")
     port = free_port()
-    with serving(name, host="127.0.0.1", port=port) as served:
+    with serving(name, host="127.0.0.1", port=port, say=_below("serve", say)) as served:
         say(f"serve: {served['name']} version {served['version']} at {served['url']}")
         return Client(str(served["url"])).predict(study, clinical={"age_years": 45}, mask="rle")
 

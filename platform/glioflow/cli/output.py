@@ -27,7 +27,7 @@ from glioflow.errors import (
     is_disk_full,
     space_of,
 )
-from glioflow.progress import FIRST_S, Say
+from glioflow.progress import FIRST_S, Say, waiting
 from glioflow.reports.tables import cell_text
 
 if TYPE_CHECKING:
@@ -122,15 +122,21 @@ def _stop(line: str, code: int) -> None:
 
 
 @contextmanager
-def _first_line(text: str, out: "Console") -> Iterator[threading.Timer]:
-    """Print a line if nothing else is printed in the first 2 s of a block, such as while libraries load."""
-    timer = threading.Timer(FIRST_S, lambda: out.print(text, markup=False))
+def _loading(title: str, say: Callable[[str], None]) -> Iterator[Callable[[], None]]:
+    """Say so if nothing else is said in the first 2 s of a block, and then every 10 s; give what ends this."""
+    timer = threading.Timer(FIRST_S, say, [f"{title}: loading"])
     timer.daemon = True
     timer.start()
-    try:
-        yield timer
-    finally:
-        timer.cancel()
+    with waiting(f"the first step of {title}", lambda text, part=None: say(text)) as over:
+
+        def end() -> None:
+            timer.cancel()
+            over()
+
+        try:
+            yield end
+        finally:
+            end()
 
 
 @contextmanager
@@ -140,12 +146,16 @@ def progress(title: str) -> Iterator[Say]:
 
     out = console()
     if not out.is_terminal:
-        with _first_line(f"{title}: loading", out) as first:
+
+        def print_one(text: str) -> None:
+            out.print(text, soft_wrap=True, markup=False)
+
+        with _loading(title, print_one) as loaded:
 
             def say(text: str, part: float | None = None) -> None:
                 if text or part is None:
-                    first.cancel()
-                    out.print(text, soft_wrap=True, markup=False)
+                    loaded()
+                    print_one(text)
 
             yield say
         return

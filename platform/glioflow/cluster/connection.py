@@ -14,9 +14,10 @@ from glioflow.cluster import secrets
 from glioflow.cluster.autoscaled import AUTOSCALED_NODES, nodes_to_come
 from glioflow.cluster.environment import bypass_proxies, own_names, silence, worker_environment
 from glioflow.cluster.ray_internals import find_cluster
-from glioflow.cluster.starting import reporting_the_wait, short_socket_paths
+from glioflow.cluster.starting import short_socket_paths
 from glioflow.cluster.storage import cache_folder, home_uri
 from glioflow.errors import RunFailed, UserError, first_line
+from glioflow.progress import print_progress, waiting
 
 _CONNECT_S = 3.0
 
@@ -47,13 +48,13 @@ def connect(*, num_cpus: int | None = None) -> None:
     address = _address()
     if address:
         _check_address(address)
-        with _terminable(), reporting_the_wait(f"the Ray cluster at {address}"):
+        with _terminable(), waiting(f"the Ray cluster at {address}", print_progress):
             _join(address, options)
         bypass_proxies(str(node["NodeManagerAddress"]) for node in ray.nodes())
     else:
         on_one_node = {name: os.environ.get(name, value) for name, value in _ON_ONE_NODE.items()}
         options["runtime_env"]["env_vars"] |= on_one_node
-        with _terminable(), short_socket_paths(), reporting_the_wait("Ray to start on this machine"):
+        with _terminable(), short_socket_paths(), waiting("Ray to start on this machine", print_progress):
             _start(num_cpus, options)
     secrets.leave_with_cluster()
 

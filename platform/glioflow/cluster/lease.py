@@ -17,8 +17,8 @@ from pathlib import Path
 from glioflow.clock import now
 from glioflow.cluster.lease_files import LeaseFiles, lease_files
 from glioflow.cluster.processes import began, lives, machine
-from glioflow.cluster.starting import tell
 from glioflow.errors import UserError
+from glioflow.progress import print_progress
 
 RENEW_S = 10.0
 # After this long without renewal, the holder is considered gone.
@@ -127,7 +127,7 @@ def _renew(files: LeaseFiles, lease: str, what: str, ended: threading.Event) -> 
         try:
             files.renew(lease)
         except FileNotFoundError:
-            tell(f"{what} was taken over by another process; this one ends")
+            print_progress(f"{what} was taken over by another process; this one ends")
             _thread.interrupt_main()
             return
         except OSError:  # its disk is briefly unavailable

@@ -1,15 +1,12 @@
-"""Start of a local Ray: the folder of its sockets, and messages while it takes long."""
+"""The folder for the sockets of a local Ray."""
 
 import os
-import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from glioflow.clock import repeating
 from glioflow.errors import UserError
+from glioflow.progress import print_progress
 
-EVERY_S = 15.0
 # A socket's path has at most 107 bytes on Linux. Ray's own folders in it, with the longest process id and a number that
 # Ray appends if the name is taken; those of Python's multiprocessing, which Ray's dashboard uses, are shorter.
 MAX_SOCKET_BYTES = 107
@@ -32,7 +29,7 @@ def short_socket_paths() -> Iterator[None]:
         return
     folder = _short_folder(names[0])
     for name in names:
-        tell(f"{name}={os.environ[name]} is too long a path for Ray's sockets; Ray uses {folder} instead")
+        print_progress(f"{name}={os.environ[name]} is too long a path for Ray's sockets; Ray uses {folder} instead")
     before = {name: os.environ[name] for name in names}
     os.environ.update(dict.fromkeys(names, folder))
     try:
@@ -54,16 +51,3 @@ def _short_folder(name: str) -> str:
         os.environ[name],
         hint=f"set RAY_TMPDIR and TMPDIR to a shorter path ({', '.join(_SHORT_FOLDERS)} cannot be written to)",
     )
-
-
-@contextmanager
-def reporting_the_wait(what: str) -> Iterator[None]:
-    """Report every 15 seconds, while a block runs, that it waits for `what` and for how long."""
-    began = time.monotonic()
-    with repeating(lambda: tell(f"waiting for {what} ({time.monotonic() - began:.0f} s so far)"), every_s=EVERY_S):
-        yield
-
-
-def tell(text: str) -> None:
-    """Print one line for people."""
-    print(text, file=sys.stderr, flush=True)

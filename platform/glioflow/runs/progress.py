@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from glioflow import atomic
-from glioflow.clock import repeating
-from glioflow.progress import Say
+from glioflow.progress import Say, repeating, waiting
 from glioflow.reports.numbers import duration
 
 PROGRESS, _EPOCHS = "progress.json", "epochs.jsonl"
@@ -50,6 +49,8 @@ class ProgressFile:
 def shown(files: Mapping[str, Path], say: Say) -> Iterator[None]:
     """Show the workers' progress while a block waits: a bar every second, and a line with the time left now and then.
 
+    Until the first of them begins, a line every 10 s says so.
+
     Args:
         files: Progress file of each worker, by the prefix of its lines, which may be empty.
         say: Called with the lines and the workers' mean fraction done.
@@ -61,10 +62,11 @@ def shown(files: Mapping[str, Path], say: Say) -> Iterator[None]:
     def look() -> None:
         part = state.look()
         if part is not None:
+            begun()
             say(state.line(), part)
 
     try:
-        with repeating(look, every_s=_LOOK_S):
+        with waiting("a worker to start", say) as begun, repeating(look, every_s=_LOOK_S):
             yield
     finally:
         for path in files.values():

@@ -16,7 +16,7 @@ from glioflow import cluster
 from glioflow.bundle.answer import ModelCard, ModelId
 from glioflow.cluster.storage import home
 from glioflow.errors import RunFailed, UserError, option
-from glioflow.progress import Say
+from glioflow.progress import Say, quiet, waiting
 from glioflow.quantities import count
 from glioflow.serving.http.front_door import LIMITS
 from glioflow.serving.ports import check_port
@@ -40,7 +40,7 @@ def serving(
     host: str,
     port: int,
     settings: ServeSettings | None = None,
-    say: Say | None = None,
+    say: Say = quiet,
 ) -> Iterator[ServedModel]:
     """Serve the champion of `name` for the duration of a block, switching to each new champion.
 
@@ -49,7 +49,7 @@ def serving(
         host: Address to listen on.
         port: Port to listen on.
         settings: Settings of the endpoint.
-        say: Called with switches and refusals.
+        say: Called with what is waited for, switches and refusals.
 
     Raises:
         UserError: If there is no champion, the port is taken, or the cluster can never hold the predictors.
@@ -66,6 +66,26 @@ def serving(
     os.environ[LIMITS] = settings.limits.model_dump_json()  # for the proxy of a cluster started here
     cluster.connect()
     _check_room(settings, cluster.resources())
+    served: ServedModel = {**wanted.champion.model_id, "url": f"http://{host}:{port}"}
+    with waiting(f"the endpoint to answer with {served['name']} version {served['version']}", say) as answered:
+        _start_proxy(host, port, settings)
+        ended = threading.Event()
+        reporter = threading.Thread(target=_report, args=(settings.watch_s, ended, say), daemon=True)
+        try:
+            deploy(wanted, settings)
+            _wait_until_running()
+            _wait_until_answered(host, port)
+            answered()
+            reporter.start()
+            yield served
+        finally:
+            ended.set()
+            if reporter.is_alive():
+                reporter.join(10)
+            serve.shutdown()
+
+
+def _start_proxy(host: str, port: int, settings: ServeSettings) -> None:
     logging.getLogger("ray.serve").addFilter(_is_warning)  # serve.start() sets the logger's level and reports itself
     try:
         serve.start(
@@ -76,19 +96,6 @@ def serving(
         reason = "another process took the port, or too much runs on this machine; try again"
         raise RunFailed(f"Serve's proxy did not start at {host}:{port}: {reason}") from error
     logging.getLogger("ray.serve").setLevel(logging.WARNING)  # serve.start() had changed it
-    ended = threading.Event()
-    reporter = threading.Thread(target=_report, args=(settings.watch_s, ended, say or _quiet), daemon=True)
-    try:
-        deploy(wanted, settings)
-        _wait_until_running()
-        _wait_until_answered(host, port)
-        reporter.start()
-        yield {**wanted.champion.model_id, "url": f"http://{host}:{port}"}
-    finally:
-        ended.set()
-        if reporter.is_alive():
-            reporter.join(10)
-        serve.shutdown()
 
 
 def _check_room(settings: ServeSettings, have: Mapping[str, float]) -> None:
@@ -164,10 +171,6 @@ def _report(every_s: float, ended: threading.Event, say: Say) -> None:
             if last_refused.get(name) != reason:
                 say(f"REFUSED {name}: {reason}; version {version} keeps answering")
         last_version, last_refused = version, refused
-
-
-def _quiet(*_: object) -> None:
-    """Ignore messages."""
 
 
 def serve_forever(name: str | None, *, host: str, port: int, say: Say, settings: ServeSettings | None = None) -> None:

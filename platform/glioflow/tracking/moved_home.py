@@ -5,8 +5,8 @@ import sqlite3
 from pathlib import Path
 from urllib.parse import unquote
 
-from glioflow.cluster.starting import tell
 from glioflow.cluster.storage import home
+from glioflow.progress import print_progress
 
 # Columns with addresses of artifacts in MLflow's database, by table.
 _ADDRESSES = (
@@ -36,7 +36,7 @@ def mend_addresses() -> None:
                         f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",
                         (home().as_uri(), len(before) + 1, len(below) + len(before), f"{before}{below}"),
                     )
-            tell(f"the home was at {_path_of(before)} and is at {home()}: its artifacts are found here now")
+            print_progress(f"the home was at {_path_of(before)} and is at {home()}: its artifacts are found here now")
 
 
 def _former_homes(experiments: list[tuple[str, str | None]]) -> set[str]:

@@ -13,9 +13,9 @@ from typing import Any, Literal, Self
 from glioflow import atomic, cluster
 from glioflow.cluster.lease import holder_of, holding
 from glioflow.cluster.remote_home import changed_at, list_shared
-from glioflow.cluster.starting import tell
 from glioflow.cluster.storage import home
 from glioflow.errors import GlioflowError, one_line
+from glioflow.progress import print_progress
 from glioflow.tracking.cohort_uses import note_use
 from glioflow.tracking.datasets import Dataset
 from glioflow.tracking.lease import check_lease, expired, lease_tags, leased
@@ -247,7 +247,9 @@ def _other_code(run: Any) -> dict[str, str]:
     with_ = [each for each in tags.get(RESUMED_WITH, "").split(", ") if each]
     if this == (with_ or [began])[-1]:
         return {}
-    tell(f"run {run.info.run_id} began with GlioFlow {began} and continues with {this}: its numbers are of both")
+    print_progress(
+        f"run {run.info.run_id} began with GlioFlow {began} and continues with {this}: its numbers are of both"
+    )
     return {RESUMED_WITH: ", ".join([*with_, this])}
 
 

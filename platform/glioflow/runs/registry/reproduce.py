@@ -9,7 +9,7 @@ from glioflow.errors import RunFailed, UserError, option
 from glioflow.progress import Say, quiet
 from glioflow.runs.launch import check_machine, check_resources, opening_of
 from glioflow.runs.plan import plan_of
-from glioflow.runs.progress import followed
+from glioflow.runs.progress import followed, shown
 from glioflow.runs.recorded import recorded_setting
 from glioflow.runs.train.run import fit_on_train
 from glioflow.runs.train.test_patients import score_test_patients
@@ -95,7 +95,7 @@ def reproduce(run_id: str, data: str | Path | None = None, *, say: Say = quiet) 
         again = run.run_id
         say(f"run {again} repeats run {run_id}")
         plan = plan_of(setting, again)
-        with followed(plan.progress, plan.experiment.training.epochs, say):
+        with shown({"": plan.progress}, say), followed(plan.progress, plan.experiment.training.epochs, say):
             metrics = fit_on_train(plan)
         if kind != "trial":
             metrics = {**metrics, **score_test_patients(plan).metrics}
