@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from commands import without_waits
 from glioflow.cli import main
 from glioflow.cluster import connection
 
@@ -93,7 +94,7 @@ def call(folder, lgg, monkeypatch, capfd):
         seconds = time.perf_counter() - began
         out, err = capfd.readouterr()
         assert out == ""
-        lines = [line for line in err.splitlines() if line.strip() and not line.endswith(": loading")]
+        lines = without_waits(err)
         return end.value.code, lines, seconds
 
     return run
@@ -175,7 +176,7 @@ train some.yaml --data COHORT -o training.seed=-1 -> training.seed must be at le
 train knot.yaml --data COHORT -> inside its own anchor
 train some.yaml --data COHORT -o target.kind=regions -> regions
 train some.yaml --data COHORT -o training.num_workers=[2,2] -> with fewest below most: got [2, 2]
-train some.yaml --data COHORT -o inference.patch=[0,0] -> inference.patch must be greater than 0; got 0
+train some.yaml --data COHORT -o inference.patch=[0,0] -> inference.patch.0 must be greater than 0; got 0
 train some.yaml --data COHORT -o training.num_workers=3 -> training.batch_size must be a multiple
 train some.yaml --data COHORT -o training.epochs=[ -> training.epochs
 train some.yaml --data s4://bucket/x -> the store of s4://bucket/x cannot be opened: Protocol not known: s4; give a path
@@ -227,7 +228,11 @@ audit some.yaml --data COHORT --clinical nowhere.csv --no-train -> nowhere.csv
 audit some.yaml --data COHORT --clinical empty.csv --no-train -> empty.csv
 audit some.yaml --data COHORT --seen nowhere --no-train -> nowhere
 register RUN -> ffff
-register nowhere -> nowhere
+register nowhere -> a run must be given by its id; got nowhere; `glioflow train` prints it
+register http://127.0.0.1:1 -> a run must be given by its id; got http://127.0.0.1:1; `glioflow train` prints it
+reproduce http://127.0.0.1:1 -> a run must be given by its id; got http://127.0.0.1:1
+promote http://127.0.0.1:1 -> a registered model must be given by its name; got http://127.0.0.1:1
+rollback some/where -> a registered model must be given by its name; got some/where
 promote glioma -> no model 'glioma' is registered
 promote starter -> `starter` ships with GlioFlow and is used without a version or an alias
 promote glioma --version 0 -> --version

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -172,6 +173,12 @@ class Runs(Artifacts):
         try:
             return self.client.get_run(run_id)
         except self._error:
+            if not re.fullmatch("[0-9a-f]{32}", run_id):
+                rule, hint = (
+                    "a run must be given by its id",
+                    "`glioflow train` prints it, such as 4f0c..., and MLflow lists it",
+                )
+                raise UserError(rule, run_id, hint=hint) from None
             hint = "look up the id in MLflow; GLIOFLOW_HOME or MLFLOW_TRACKING_URI names the store"
             raise UserError(f"no run has the id {run_id} at {self.shown}", hint=hint) from None
 

@@ -164,7 +164,10 @@ class Tracking(Runs):
             hint = f"{how}; `{STARTER}` ships with GlioFlow and is used without a version or an alias"
         elif nearest_choice(name, [STARTER]) is not None:
             names, hint = [*names, STARTER], None
-        return UserError(f"no model {name!r} is registered", name, names, hint=hint)
+        rule = f"no model {name!r} is registered"
+        if "/" in name:  # a path or an address
+            rule = "a registered model must be given by its name"
+        return UserError(rule, name, names, hint=hint)
 
     def _no_version(self, name: str, wanted: str) -> UserError:
         """Return the error for a model that is not registered or lacks the version or alias."""
