@@ -10,6 +10,8 @@ from bundles import changed
 from glioflow import cluster
 from glioflow.cluster.remote_home import check_home
 from glioflow.config import override
+from glioflow.data.formats.detect import open_cohort
+from glioflow.data.prepared.preparation import prepare
 from glioflow.data.splits import make_split
 from glioflow.errors import UserError
 from glioflow.runs import launch
@@ -156,20 +158,25 @@ def test_a_step_that_no_case_allows_is_refused_before_ray_starts(searched, lgg, 
     assert not (home / "prepared").exists()
 
 
+@pytest.mark.parametrize("is_raw", [True, False])
 @pytest.mark.parametrize("verb", VERBS.values())
 @pytest.mark.usefixtures("tracking")
-def test_a_split_of_cases_who_may_be_one_person_begins_with_a_warning(searched, lgg, tmp_path, verb):
+def test_a_split_of_cases_who_may_be_one_person_begins_with_a_warning(searched, lgg, tmp_path, verb, is_raw):
     cohort = shutil.copytree(lgg, tmp_path / "kaggle_3m")
     for number, folder in enumerate(sorted(path for path in cohort.iterdir() if path.is_dir())):
         new = f"P{number // 2}_{number % 2 + 1}"
         for path in folder.iterdir():
             path.rename(path.with_name(path.name.replace(folder.name, new)))
         folder.rename(cohort / new)
+    if not is_raw:
+        cohort = prepare(open_cohort(cohort), tmp_path / "prepared", searched.preprocess).path
     lines = []
     with pytest.raises(pytest.fail.Exception, match="Ray was started"):
         verb(searched, cohort, say=lines.append)
     assert any(
-        line.startswith("warning: cases of different persons: P0_1, P0_2; ") and "`visits: ['_1', '_2']`" in line
+        line.startswith("warning: cases of different persons: P0_1, P0_2; ")
+        and "`visits: ['_1', '_2']`" in line
+        and line.endswith("of the original cohort, and prepare it again") is not is_raw
         for line in lines
     )
 

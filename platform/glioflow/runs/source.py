@@ -62,8 +62,10 @@ def deal_early(experiment: Experiment, source: Source) -> Split:
 
 
 def doubts_of(source: Source) -> list[str]:
-    """Return what a split of a raw cohort rests on without certainty: persons who may be one."""
-    return doubtful_persons(source) if isinstance(source, Cohort) else []
+    """Return what a split rests on without certainty: persons who may be one."""
+    if isinstance(source, PreparedCohort):
+        return [f"{doubt} of the original cohort, and prepare it again" for doubt in source.manifest.doubts]
+    return doubtful_persons(source)
 
 
 def check_leaks(split: Split, entries: Sequence[Entry]) -> None:

@@ -73,6 +73,7 @@ class Manifest(BaseModel):
         labels: Labels of its masks.
         steps: Steps of its preprocessing.
         corrects: `source_fingerprint` of the cohort before corrections, which has the same test patients.
+        doubts: Cases of the source that may be of one person, a sentence each; empty in earlier versions.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -84,6 +85,7 @@ class Manifest(BaseModel):
     labels: dict[int, str]
     steps: tuple[Step, ...]
     corrects: str | None = None
+    doubts: tuple[str, ...] = ()
 
     @property
     def judged_by(self) -> str:

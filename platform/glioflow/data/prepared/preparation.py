@@ -7,6 +7,7 @@ from pathlib import Path
 
 from glioflow import atomic
 from glioflow.cluster.remote_home import fetch
+from glioflow.data.checks.remarks import doubtful_persons
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.formats.file_roles import INCOMPLETE
 from glioflow.data.formats.junk import is_junk
@@ -150,6 +151,7 @@ def prepare(
         source=cohort.path.name,
         labels=cohort.labels,
         steps=tuple(steps),
+        doubts=tuple(doubtful_persons(cohort)),
         cases=tuple(records),
     )
     atomic.write_text(out / "manifest.json", manifest.model_dump_json(indent=1))
