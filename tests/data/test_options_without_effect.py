@@ -30,13 +30,14 @@ KEYS = {
 USED = {
     "lgg": {"mask_threshold"},
     "nifti": {"images", "masks", "brain_masks", "labels", "scheme", "resample_to", "skip_incomplete", "fill_missing"},
-    "brats": {"images", "masks", "brain_masks", "labels", "scheme", "skip_incomplete", "fill_missing"},
+    "brats": {"images", "masks", "brain_masks", "labels", "scheme", "resample_to", "skip_incomplete", "fill_missing"},
     "published": {
         "images",
         "masks",
         "brain_masks",
         "labels",
         "scheme",
+        "resample_to",
         "skip_incomplete",
         "fill_missing",
         "mask_source",

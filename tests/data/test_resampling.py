@@ -9,6 +9,7 @@ from dicom_series import write_series
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.formats.mask_file import read_mask
 from glioflow.data.formats.writing import native_format, write_mask
+from glioflow.data.synthetic.layouts import synthesize_layout
 from glioflow.errors import UserError
 
 
@@ -59,6 +60,25 @@ def test_they_are_resampled_to_the_channel_that_is_asked_for_and_masks_come_back
     assert np.allclose(nibabel.load(written).affine, image.affine)
     assert np.array_equal(read_mask(written)[0], case.mask)
     assert cohort.inputs == tuple(inputs), "another grid is another prepared cohort"
+
+
+@pytest.mark.parametrize(("name", "t1", "mask"), [("brats-2018", "t1", "seg"), ("upenn-gbm", "T1", "segm")])
+def test_public_sets_are_resampled_as_the_refusal_of_their_grids_says(tmp_path, name, t1, mask):
+    synthesize_layout(name, tmp_path / name)
+    for file in [*tmp_path.rglob(f"*_{t1}.nii.gz"), *tmp_path.rglob(f"*_{mask}.nii.gz")]:
+        image = nibabel.load(file)
+        coarse = nibabel.Nifti1Image(np.asarray(image.dataobj)[::2, ::2], image.affine @ np.diag([2, 2, 1, 1]))
+        nibabel.save(coarse, file)
+    case_id = open_cohort(tmp_path / name).cases[0].id
+    with pytest.raises(UserError, match="write `resample_to: CHANNEL`"):
+        open_cohort(tmp_path / name).read(case_id)
+    (tmp_path / name / "cohort.yaml").write_text("resample_to: flair\n")
+    cohort = open_cohort(tmp_path / name)
+    case = cohort.read(case_id)
+    assert (case.shape, case.channels) == ((12, 32, 32), ("flair", "t1", "t1ce", "t2"))
+    assert set(np.unique(case.mask)) == {0, 1, 2, 4}
+    assert any("resampled to the grid of flair: t1" in warning for warning in case.warnings)
+    assert cohort.inputs == (tmp_path / name / "cohort.yaml",), "another grid is another prepared cohort"
 
 
 def test_a_channel_that_no_image_is_cannot_be_resampled_to(volumes):

@@ -67,7 +67,7 @@ def open(path: Path, *, skip_incomplete: bool = False, masks: bool = True) -> Co
     Raises:
         UserError: If a case lacks a modality or has one twice, or the names belong to two label schemes, or fit two.
     """
-    roles = roles_for("brats", path, "scheme", "skip_incomplete", "fill_missing")
+    roles = roles_for("brats", path, "scheme", "resample_to", "skip_incomplete", "fill_missing")
     skips = skip_incomplete or roles.skip_incomplete
     fills = roles.fill_missing and not skips
     files = list(nifti_files(path))
@@ -78,8 +78,8 @@ def open(path: Path, *, skip_incomplete: bool = False, masks: bool = True) -> Co
     table = next((path / name for name in _TABLES if (path / name).is_file()), None)
     scheme = roles.scheme
     labels = dict(SCHEMES[scheme].labels) if scheme else labels_in(cases, path)
-    reader: Callable[..., Case] = partial(read, labels=tuple(labels))
-    inputs = tuple(declared_in(path) if scheme or fills else ())
+    reader: Callable[..., Case] = partial(read, labels=tuple(labels), resample_to=roles.resample_to)
+    inputs = tuple(declared_in(path) if scheme or fills or roles.resample_to else ())
     layout = " and ".join(sorted({_set_of(case.id) for case in cases}))
     notes = (*(note_filled if fills else note_left_out)(lacking), *beside)
     reader = filled(reader, CHANNELS) if fills else reader
@@ -123,18 +123,20 @@ def _list_cases(
     return tuple(sorted(cases, key=lambda case: case.id)), lacking
 
 
-def read(case: CaseFiles, *, labels: Collection[int] | None = None) -> Case:
+def read(case: CaseFiles, *, labels: Collection[int] | None = None, resample_to: str | None = None) -> Case:
     """Read the four modalities, (S, H, W, 4) in the order of `CHANNELS`, and the mask.
 
     Args:
         case: The files of the case.
         labels: Values that the mask may hold besides 0; None infers them from the name of the case.
+        resample_to: Modality onto whose grid the others are resampled; None accepts only images on one grid.
 
     Raises:
         UserError: If a file is damaged, the grids differ, or the mask holds a label outside the scheme.
     """
     images, masks = _split(case.files)
-    return assemble(case, images, masks, (labels or labels_of([case.id], case.id)) if masks else ())
+    allowed = (labels or labels_of([case.id], case.id)) if masks else ()
+    return assemble(case, images, masks, allowed, resample_to=resample_to)
 
 
 def _in_groups(files: Iterable[Path]) -> Iterable[Path]:

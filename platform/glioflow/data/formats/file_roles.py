@@ -71,7 +71,7 @@ class FileRoles(BaseModel):
         outlines: Names of the outlines in DICOM's RTSTRUCT files that form the mask, as labels 1, 2 and so on.
         skip_incomplete: Whether to skip cases that lack a sequence.
         fill_missing: Whether a sequence that a case lacks is read as 0.
-        resample_to: Channel onto whose grid the others are resampled; in NIfTI, DICOM and lists.
+        resample_to: Channel onto whose grid the others are resampled; in volumes, DICOM and lists.
         mask_threshold: Value of a blurred mask above which a pixel is tumor; only in copies of the LGG set.
         each_case_is_a_person: Whether every case is a different person, even if names seem to state visits.
         visits: Patterns of the ends of cases' names that are not part of the person's name, such as `_scan*`.

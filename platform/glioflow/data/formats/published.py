@@ -20,6 +20,7 @@ from glioflow.label_schemes import SCHEMES
 from glioflow.quantities import count
 
 ANY = "any"
+_KEYS = ("scheme", "labels", "mask_source", "resample_to", "skip_incomplete", "fill_missing")
 _APART = "give the folder of each, or list the cases of both in a csv"
 
 
@@ -55,7 +56,7 @@ def open(path: Path, *, skip_incomplete: bool = False, masks: bool = True) -> Co
     """
     files = list(files_below(path, lambda file: is_volume(file.name)))
     layout = layout_of(files)
-    roles = roles_for("published", path, "scheme", "labels", "mask_source", "skip_incomplete", "fill_missing")
+    roles = roles_for("published", path, *_KEYS)
     if layout is None:
         raise UserError("the folder must hold a known data set", [each.key for each in LAYOUTS], file=path)
     unread = [file for file in files if _what(layout, _name(file)) not in (*layout.channels, *layout.masks)]
@@ -84,7 +85,7 @@ def open(path: Path, *, skip_incomplete: bool = False, masks: bool = True) -> Co
         *note_unread(unread),
     ]
     inputs = tuple(declared_in(path))
-    reader: Callable[..., Case] = partial(read, layout=layout.key, labels=tuple(labels))
+    reader: Callable[..., Case] = partial(read, layout=layout.key, labels=tuple(labels), resample_to=roles.resample_to)
     reader = filled(reader, [*layout.channels.values()]) if fills else reader
     return Cohort("published", path, cases, labels, reader, inputs=inputs, layout=layout.key, notes=tuple(notes))
 
@@ -104,13 +105,16 @@ def open_files(files: Sequence[Path], *, masks: bool = True) -> tuple[CaseFiles,
     return () if layout is None else _group(files, layout, next(iter(layout.masks.values()), ANY) if masks else None)[0]
 
 
-def read(case: CaseFiles, *, layout: str = "", labels: Sequence[int] | None = None) -> Case:
+def read(
+    case: CaseFiles, *, layout: str = "", labels: Sequence[int] | None = None, resample_to: str | None = None
+) -> Case:
     """Read the sequences of a case, (S, H, W, C) in the order of the layout, and its mask if it has one.
 
     Args:
         case: The files of the case.
         layout: Key in the table; empty finds it by the names.
         labels: Values that the mask may hold besides 0; None uses those of the layout.
+        resample_to: Channel onto whose grid the others are resampled; None accepts only images on one grid.
 
     Raises:
         UserError: If a file is damaged, the grids differ, or the mask holds another label.
@@ -121,7 +125,7 @@ def read(case: CaseFiles, *, layout: str = "", labels: Sequence[int] | None = No
     images = {known.channels[what]: file for what, file in named.items() if what in known.channels}
     masks = [file for what, file in named.items() if what in known.masks]
     allowed = labels if labels is not None else SCHEMES[known.scheme or "tumor"].labels
-    return assemble(case, images, masks, allowed)
+    return assemble(case, images, masks, allowed, resample_to=resample_to)
 
 
 def _note_masks(taken: Counter[str], others: Counter[str], cases: int) -> Iterable[str]:
