@@ -104,6 +104,18 @@ def schemes_that_hold(labels: Collection[int], names: Iterable[str] = SCHEMES) -
     return sorted(held, key=lambda name: len(SCHEMES[name].labels))
 
 
+def differ(one: str, other: str) -> bool:
+    """Return whether a number that two schemes have means different tissues, which are in different regions."""
+    first, second = SCHEMES[one], SCHEMES[other]
+    return any(
+        _regions_with(first, label) != _regions_with(second, label) for label in first.labels & second.labels.keys()
+    )
+
+
+def _regions_with(scheme: LabelScheme, label: int) -> set[str]:
+    return {name for name, labels in scheme.regions.items() if label in labels}
+
+
 def scheme_with(labels: Mapping[int, str]) -> LabelScheme | None:
     """Return the scheme with exactly these labels under these names; None where there is none."""
 

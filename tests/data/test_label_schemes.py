@@ -1,9 +1,12 @@
+import json
+
 import nibabel
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
 from glioflow.bundle.encoded_mask import legend_of_target
+from glioflow.data.checks.cohort_checks import check
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.formats.mask_file import scheme_of
 from glioflow.data.formats.study import read_study
@@ -80,8 +83,40 @@ def test_a_study_of_the_childrens_set_without_a_mask_needs_no_scheme(tmp_path):
 def test_generations_whose_numbers_differ_are_not_mixed(tmp_path):
     write_case(tmp_path, "BraTS-GLI-00001-000", (0, 3))
     write_case(tmp_path, "BraTS2021_00006", (0, 4))
-    with pytest.raises(UserError, match="one generation"):
+    with pytest.raises(UserError, match=r"one generation.*give the folder of each"):
         open_cohort(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("other", "scheme"), [("BraTS-PED-00002-000", "brats-2024-ped"), ("BraTS-GLI-00005-100", "brats-2013")]
+)
+def test_one_scheme_is_not_taken_for_sets_in_which_a_number_means_another_tissue(tmp_path, other, scheme):
+    write_case(tmp_path, "BraTS2021_00006", (0, 1, 2))
+    write_case(tmp_path, other, (0, 1, 2))
+    (tmp_path / "cohort.yaml").write_text(f"scheme: {scheme}\n")
+    wrong = "brats-2021" if "PED" in other else "brats-2024-gli"
+    with pytest.raises(UserError, match=rf"{scheme} must fit.*{wrong}.*folder of each.*write `labels") as refused:
+        open_cohort(tmp_path)
+    assert refused.value.file == tmp_path
+    (tmp_path / "cohort.yaml").write_text("labels: {1: core, 2: edema}\n")
+    assert labels_read(tmp_path) == ({1: "core", 2: "edema"}, {0, 1, 2})
+
+
+def test_masks_whose_numbers_were_made_those_of_another_year_may_have_the_names_of_both(tmp_path):
+    write_case(tmp_path, "BraTS2021_00006", (0, 1, 2, 3))
+    write_case(tmp_path, "BraTS-GLI-00001-000", (0, 1, 2, 3))
+    (tmp_path / "cohort.yaml").write_text("scheme: brats-2023\n")
+    assert labels_read(tmp_path) == (dict(SCHEMES["brats-2023"].labels), {0, 1, 2, 3})
+    assert open_cohort(tmp_path).notes == ()
+
+
+def test_check_says_that_the_names_of_cases_imply_other_labels_than_the_person(tmp_path):
+    write_case(tmp_path, "BraTS-MET-00001-000", (0, 1, 2, 3))
+    (tmp_path / "cohort.yaml").write_text("scheme: brats-2013\n")
+    assert any(
+        "those of brats-2013, and the names of cases are those of brats-2023" in note
+        for note in check(tmp_path).remarks
+    )
 
 
 @pytest.mark.parametrize("yaml", ["scheme: brats-2024-peds", "scheme: decathlon\nlabels: {1: core}"])
@@ -137,6 +172,35 @@ def test_a_preset_is_known_and_stands_alone(settings):
 )
 def test_the_name_of_a_mask_says_what_its_labels_mean(tmp_path, name, found, scheme):
     assert scheme_of(tmp_path / name, np.array(found, np.uint8), None).name == scheme
+
+
+@pytest.mark.parametrize(
+    ("labels", "more", "regions"),
+    [
+        (
+            {"background": 0, "whole tumor": [1, 2, 3], "tumor core": [2, 3], "enhancing tumor": [3]},
+            {"regions_class_order": [1, 2, 3]},
+            {"whole tumor": (1, 2, 3), "tumor core": (2, 3), "enhancing tumor": (3,)},
+        ),
+        (
+            {"0": "background", "1": "edema", "2": "non-enhancing tumor", "3": "enhancing tumour"},
+            {},
+            SCHEMES["decathlon"].regions,
+        ),
+        ({"background": 0, "edema": 1, "core": 2, "active": 3}, {}, None),
+    ],
+)
+def test_what_nnunet_says_about_labels_goes_before_the_names_of_brats(tmp_path, labels, more, regions):
+    mask = tmp_path / "labelsTr" / "BraTS2021_00006.nii.gz"
+    mask.parent.mkdir()
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": labels, **more}))
+    found = np.array((1, 2), np.uint8)  # no label 3 tells that these are not those of BraTS 2021
+    if regions is not None:
+        assert scheme_of(mask, found, None).regions == regions
+        return
+    with pytest.raises(UserError, match=r"1 edema, 2 core, 3 active; give scheme"):
+        scheme_of(mask, found, None)
+    assert scheme_of(mask, found, "decathlon").name == "decathlon"
 
 
 @pytest.mark.parametrize("found", [(1, 2, 4), (1, 2, 3)])

@@ -23,9 +23,10 @@ from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.data.formats.volume_names import is_nifti, nifti_files, stem
 from glioflow.data.sequences import BRATS_FILES, SEQUENCES
 from glioflow.errors import UserError
-from glioflow.label_schemes import SCHEMES, one_scheme
+from glioflow.label_schemes import SCHEMES, differ, one_scheme
 
 CHANNELS = ("flair", "t1", "t1ce", "t2")
+APART = "give the folder of each, or list the cases of both in a csv"
 # Label schemes by the name of a case; any other name is taken for one of a cohort to 2021.
 _SCHEMES = (
     (re.compile(r"^BraTS-GLI-\d+-[1-9]\d\d(?!\d)", re.IGNORECASE), ("brats-2024-gli",)),
@@ -81,7 +82,8 @@ def open(path: Path, *, skip_incomplete: bool = False, masks: bool = True) -> Co
     reader: Callable[..., Case] = partial(read, labels=tuple(labels), resample_to=roles.resample_to)
     inputs = tuple(declared_in(path) if scheme or fills or roles.resample_to else ())
     layout = " and ".join(sorted({_set_of(case.id) for case in cases}))
-    notes = (*(note_filled if fills else note_left_out)(lacking), *beside)
+    doubts = _compare_scheme(scheme, cases, path) if scheme else ()
+    notes = (*(note_filled if fills else note_left_out)(lacking), *beside, *doubts)
     reader = filled(reader, CHANNELS) if fills else reader
     return Cohort("brats", path, cases, labels, reader, table, inputs=inputs, layout=layout, notes=notes)
 
@@ -162,6 +164,24 @@ def labels_in(cases: Sequence[CaseFiles], origin: object) -> dict[int, str]:
     return dict(SCHEMES[fitting[0]].labels) if len(fitting) == 1 else {}
 
 
+def _compare_scheme(scheme: str, cases: Sequence[CaseFiles], path: Path) -> tuple[str, ...]:
+    """Return a sentence if the names of all cases imply other tissues than the declared scheme.
+
+    Raises:
+        UserError: If the names of some cases do, and those of others do not: no scheme is right for all of them.
+    """
+    implied = {schemes_of(case.id) for case in cases if is_named(case.id) and _split(case.files)[1]}
+    others = {names for names in implied if all(differ(scheme, name) for name in names)}
+    shown = "; ".join(sorted(" or ".join(names) for names in others))
+    if others and others != implied:
+        rule = f"the scheme {scheme} must fit the names of all cases"
+        hint = f"{APART}; if all masks were renumbered, write `labels: {{1: ..., 2: ...}}` in place of the scheme"
+        raise UserError(rule, f"names of {shown} too", hint=hint, file=path)
+    return (
+        (f"the labels are taken for those of {scheme}, and the names of cases are those of {shown}",) if others else ()
+    )
+
+
 def labels_of(case_ids: Iterable[str], origin: object) -> dict[int, str]:
     """Return the labels that the names of cases imply.
 
@@ -173,7 +193,8 @@ def labels_of(case_ids: Iterable[str], origin: object) -> dict[int, str]:
         fitting = {("brats-2024-gli",)}
     if len(fitting) > 1:
         rule = "the cases must be of one generation of BraTS, since the labels differ"
-        raise UserError(rule, "; ".join(sorted(" or ".join(names) for names in fitting)), file=Path(str(origin)))
+        shown = "; ".join(sorted(" or ".join(names) for names in fitting))
+        raise UserError(rule, shown, hint=APART, file=Path(str(origin)))
     return dict(one_scheme(fitting.pop(), origin).labels)
 
 

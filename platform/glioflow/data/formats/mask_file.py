@@ -6,11 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glioflow.data.formats import brats, slices
+from glioflow.data.formats.dataset_json import labels_in, read_description, regions_in
 from glioflow.data.formats.study import read_study
 from glioflow.data.formats.volume_files import NEARLY_WHOLE, read_volume
 from glioflow.data.formats.volume_names import is_nifti
-from glioflow.errors import UserError, not_found
-from glioflow.label_schemes import SCHEMES, LabelScheme, one_scheme, scheme_named, schemes_that_hold
+from glioflow.errors import UserError, not_found, option
+from glioflow.label_schemes import SCHEMES, LabelScheme, one_scheme, scheme_named, scheme_with, schemes_that_hold
 
 
 def read_mask(path: Path) -> tuple[NDArray[np.uint8], tuple[float, float, float] | None]:
@@ -43,14 +44,24 @@ def read_mask(path: Path) -> tuple[NDArray[np.uint8], tuple[float, float, float]
 
 
 def scheme_of(path: Path, labels: NDArray[np.uint8], name: str | None) -> LabelScheme:
-    """Return the meaning of the labels of a mask: the scheme `name`, or the one implied by its file's or folder's name.
+    """Return the meaning of the labels of a mask: the scheme `name`, or what is stated beside it, or its names imply.
+
+    nnU-Net's `dataset.json` goes before names: its copies of BraTS have the names of the cases, and other numbers.
 
     Raises:
-        UserError: If there is no such scheme, neither name implies one, or the mask holds other labels.
+        UserError: If there is no such scheme, nothing implies one, or the mask holds other labels.
     """
     values = [int(value) for value in np.unique(labels) if value]
     if name is not None:
         named = scheme_named(name)
+    elif description := read_description(path):
+        stated = labels_in(description)
+        known = regions_in(description) or scheme_with(stated)
+        if known is None:
+            rule = "dataset.json names the labels of the mask, but no regions, and no known scheme has these names"
+            shown = ", ".join(f"{number} {label}" for number, label in stated.items())
+            raise UserError(rule, shown, hint=f"give {option('scheme')}", choices=SCHEMES)
+        named = known
     else:
         names = next((brats.schemes_of(each) for each in (path.name, path.parent.name) if brats.is_named(each)), ())
         names = names or tuple(schemes_that_hold(values))

@@ -21,7 +21,6 @@ from glioflow.quantities import count
 
 ANY = "any"
 _KEYS = ("scheme", "labels", "mask_source", "resample_to", "skip_incomplete", "fill_missing")
-_APART = "give the folder of each, or list the cases of both in a csv"
 
 
 def detect(path: Path, files: Sequence[Path] = ()) -> bool:
@@ -96,7 +95,7 @@ def _check_alone(layout: Layout, others: Sequence[Path], path: Path) -> None:
     is_other = beside is not None and beside.key.partition(",")[0] != layout.key.partition(",")[0]
     if is_other or brats.detect(path, others):
         name = beside.key if beside is not None and is_other else "BraTS"
-        raise UserError("a cohort must hold one data set", f"{layout.key} and {name}", hint=_APART, file=path)
+        raise UserError("a cohort must hold one data set", f"{layout.key} and {name}", hint=brats.APART, file=path)
 
 
 def open_files(files: Sequence[Path], *, masks: bool = True) -> tuple[CaseFiles, ...]:
