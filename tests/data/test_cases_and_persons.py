@@ -1,5 +1,7 @@
 """Which files are one case, and which cases are one person: no id is given twice, nobody becomes somebody else."""
 
+import shutil
+
 import nibabel
 import numpy as np
 import pytest
@@ -98,6 +100,12 @@ def test_the_participants_of_bids_are_its_clinical_table(tmp_path):
     (tmp_path / "participants.tsv").write_text("participant_id\tage\tsex\nsub-01\t51\tF\nsub-02\t60\tM\n")
     cohort = open_cohort(tmp_path)
     assert cohort.clinical == tmp_path / "participants.tsv"
+    (tmp_path / "above").mkdir()
+    for part in list(tmp_path.iterdir()):
+        if part.name != "above":
+            shutil.move(part, tmp_path / "above")
+    cohort = open_cohort(tmp_path)
+    assert cohort.clinical == tmp_path / "above" / "participants.tsv", "a folder higher"
     table = read_clinical(cohort.clinical)
     assert table["age_years"].to_dict() == {"sub-01": 51, "sub-02": 60}
     assert set(table.index) == {case.patient for case in cohort.cases}

@@ -1,4 +1,5 @@
 import json
+import re
 from itertools import permutations, product
 
 import nibabel
@@ -99,6 +100,21 @@ def test_tables_beside_the_cases_are_no_cases(tmp_path):
     cohort = open_cohort(tmp_path)
     assert len(cohort.cases) == 1
     assert cohort.clinical == tmp_path / "survival_info.csv"
+
+
+def test_the_table_of_a_data_set_is_found_from_a_folder_above_it(tmp_path):
+    training, validation = tmp_path / "BraTS2020_TrainingData", tmp_path / "BraTS2020_ValidationData"
+    for folder, case in ((training, "BraTS20_Training_001"), (validation, "BraTS20_Validation_001")):
+        write_brats(folder, case)
+        (folder / "name_mapping.csv").write_text("Grade\n")
+    (validation / "survival_evaluation.csv").write_text("BraTS20ID,Age,ResectionStatus\n")
+    assert open_cohort(tmp_path).clinical == validation / "survival_evaluation.csv"
+    (training / "survival_info.csv").write_text("Brats20ID,Age,Survival_days,Extent_of_Resection\n")
+    assert open_cohort(tmp_path).clinical == training / "survival_info.csv"
+    (validation / "survival_info.csv").write_text("Brats20ID,Age,Survival_days,Extent_of_Resection\n")
+    cohort = open_cohort(tmp_path)
+    assert cohort.clinical is None
+    assert re.search(r"2 clinical tables, of which none is used.*TrainingData/survival_info\.csv", cohort.notes[-1])
 
 
 def test_missing_modality_is_named(tmp_path):

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from glioflow.data.checks.case_checks import CaseReport, Problem
+from glioflow.data.formats.file_roles import INCOMPLETE
 from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.quantities import count
 
@@ -31,7 +32,12 @@ def find_other_channels(cases: tuple[CaseFiles, ...], reports: list[CaseReport])
     usual, _ = counts.most_common(1)[0]
     rule = "all cases of a cohort must have the same channels"
     return [
-        Problem("error", case.id, rule, f"{', '.join(channels)}, and most have {', '.join(usual)}")
+        Problem(
+            "error",
+            case.id,
+            f"{rule}; {INCOMPLETE}" if set(usual) - set(channels) else rule,
+            f"{', '.join(channels)}, and most have {', '.join(usual)}",
+        )
         for case, channels in zip(cases, by_case, strict=True)
         if channels and channels != usual
     ]

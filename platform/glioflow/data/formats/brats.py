@@ -19,7 +19,7 @@ from glioflow.data.formats.file_roles import INCOMPLETE, declared_in, note_left_
 from glioflow.data.formats.junk import note_unread
 from glioflow.data.formats.missing import filled, note_filled
 from glioflow.data.formats.nifti import assemble
-from glioflow.data.formats.record import CaseFiles, Cohort
+from glioflow.data.formats.record import CaseFiles, Cohort, find_table
 from glioflow.data.formats.volume_names import is_nifti, nifti_files, stem
 from glioflow.data.sequences import BRATS_FILES, SEQUENCES
 from glioflow.errors import UserError
@@ -44,7 +44,7 @@ _STRAY_MASK = re.compile(r"_segm$", re.IGNORECASE)
 _FROM_2023 = re.compile(r"^(?P<patient>BraTS-[A-Z]+-\d+)(?:-\d+)?$", re.IGNORECASE)
 _WITH_CENTER = re.compile(r"^(?P<patient>BraTS1[789]_(?P<institution>[A-Z]+)\w*)_\d+$", re.IGNORECASE)
 _WITH_FOLLOW_UP = re.compile(r"^(?P<patient>UCSF-PDGM-\d+)(?:_FU\w+)?$", re.IGNORECASE)
-_TABLES = ("survival_info.csv", "survival_data.csv", "survival_evaluation.csv")
+_TABLES, _OF_VALIDATION = ("survival_info.csv", "survival_data.csv"), ("survival_evaluation.csv",)
 
 
 def detect(path: Path, files: Sequence[Path] = ()) -> bool:
@@ -76,14 +76,16 @@ def open(path: Path, *, skip_incomplete: bool = False, masks: bool = True) -> Co
     beside = note_unread(files, _in_groups(files))
     if not masks:
         cases = tuple(replace(case, files=tuple(_split(case.files)[0].values())) for case in cases)
-    table = next((path / name for name in _TABLES if (path / name).is_file()), None)
+    table, several = find_table(path, cases, _TABLES)
+    if table is None and not several:
+        table, several = find_table(path, cases, _OF_VALIDATION)
     scheme = roles.scheme
     labels = dict(SCHEMES[scheme].labels) if scheme else labels_in(cases, path)
     reader: Callable[..., Case] = partial(read, labels=tuple(labels), resample_to=roles.resample_to)
     inputs = tuple(declared_in(path) if scheme or fills or roles.resample_to else ())
     layout = " and ".join(sorted({_set_of(case.id) for case in cases}))
     doubts = _compare_scheme(scheme, cases, path) if scheme else ()
-    notes = (*(note_filled if fills else note_left_out)(lacking), *beside, *doubts)
+    notes = (*(note_filled if fills else note_left_out)(lacking), *beside, *doubts, *several)
     reader = filled(reader, CHANNELS) if fills else reader
     return Cohort("brats", path, cases, labels, reader, table, inputs=inputs, layout=layout, notes=notes)
 

@@ -30,7 +30,7 @@ from glioflow.data.formats.junk import note_unread
 from glioflow.data.formats.missing import settle_incomplete
 from glioflow.data.formats.nifti_names import NUMBERED, channel_name, name_cases
 from glioflow.data.formats.nnunet import is_picture
-from glioflow.data.formats.record import PERSONS, CaseFiles, Cohort, with_persons
+from glioflow.data.formats.record import PERSONS, CaseFiles, Cohort, find_table, with_persons
 from glioflow.data.formats.resampling import OTHER_GRIDS, resample, settle_grids
 from glioflow.data.formats.segments import compare_numbers, segments_of_slicer
 from glioflow.data.formats.volume import Volume, paste, same_grid
@@ -83,14 +83,14 @@ def open(path: Path, *, skip_incomplete: bool = False, masks: bool = True) -> Co
     description = read_description(files[0])
     labels, regions = roles.labels or labels_in(description), None if roles.labels else regions_in(description)
     inputs = (*description_files(files[0]), *declared_in(path), *nnunet.spacing_files(files))
-    table = path / "participants.tsv"  # BIDS
-    clinical = table if table.is_file() else None
+    clinical, several = find_table(path, cases, ["participants.tsv"])  # BIDS
     reader: Callable[..., Case] = partial(read, roles=roles)
     named = partial(_names_of, roles=roles, description=description)
     cases, reader, incomplete = settle_incomplete(cases, reader, named, roles=roles, skip_incomplete=skip_incomplete)
     unread = note_unread(set(files) - set(without_copies(files))) if not roles.images else ()
     segments = segments_of_slicer(file for case in cases for file in roles.only("mask", case.files))
     notes = (*incomplete, *unread, *compare_numbers(segments), *(() if roles.labels else note_regions(description)))
+    notes = (*notes, *several)
     cohort = Cohort("nifti", path, cases, labels, reader, clinical, roles=roles, inputs=inputs, regions=regions)
     return replace(cohort, layout=_layout(files, path), notes=notes)
 

@@ -2,7 +2,7 @@
 
 import struct
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import partial
@@ -55,6 +55,25 @@ def folders_of(case: CaseFiles, root: Path) -> str:
     """Return the folders below `root` of a case's first file, `P1_scan1` for `P1/scan1/flair.nii.gz`."""
     folder = case.files[0].parent if case.files else root
     return "_".join(folder.relative_to(root).parts) if root in folder.parents else ""
+
+
+def find_table(path: Path, cases: Iterable[CaseFiles], names: Sequence[str]) -> tuple[Path | None, tuple[str, ...]]:
+    """Return the clinical table in `path`, or the only one in a folder between it and the cases; and a note on several.
+
+    Args:
+        path: Folder of the cohort, which may be above that of the data set.
+        cases: Its cases.
+        names: Names of such tables; in `path`, the first of them is used.
+    """
+    if own := [path / name for name in names if (path / name).is_file()]:
+        return own[0], ()
+    folders = {file.parent for case in cases for file in case.files[:1]}
+    between = sorted({above for folder in folders for above in (folder, *folder.parents) if path in above.parents})
+    found = [table for folder in between for name in names if (table := folder / name).is_file()]
+    if len(found) < 2:
+        return next(iter(found), None), ()
+    shown = ", ".join(str(table.relative_to(path)) for table in found[:4])
+    return None, (f"{len(found)} clinical tables, of which none is used: give the folder of one data set: {shown}",)
 
 
 def _declared_person(case: CaseFiles, visits: Iterable[str], root: Path) -> str:
