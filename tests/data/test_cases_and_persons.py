@@ -13,8 +13,10 @@ from glioflow.data.checks.remarks import doubtful_persons
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.formats.lgg import patient_of
 from glioflow.data.formats.record import CaseFiles, Cohort
+from glioflow.data.formats.study import open_study
 from glioflow.data.prepared.preparation import prepare
 from glioflow.data.sequences import sequence_of
+from glioflow.data.synthetic.layouts import synthesize_layout
 from glioflow.errors import UserError
 from glioflow.survival import read_clinical
 
@@ -92,6 +94,66 @@ def test_the_space_of_a_bids_image_is_not_its_sequence(tmp_path):
         image(tmp_path / "sub-01" / "anat" / f"sub-01_{entity}.nii.gz")
     _, case = read_first(tmp_path)
     assert [sequence_of(channel) for channel in case.channels] == ["t2", "flair", "post"]
+
+
+def test_own_cases_whose_files_are_named_like_those_of_brats_have_visits_too(tmp_path):
+    for case in ("P1_visit1", "P1_20200131", "P2_visit1", "Brats17_2013_10_1"):
+        write_brats(tmp_path, case)
+    assert open_cohort(tmp_path).format == "brats"
+    assert set(ids(tmp_path)) == {
+        ("P1_visit1", "P1"),
+        ("P1_20200131", "P1"),
+        ("P2_visit1", "P2"),
+        ("Brats17_2013_10_1", "Brats17_2013_10_1"),
+    }
+    study, *_ = open_study([*(tmp_path / "P1_visit1").iterdir()], masks=False).cases
+    assert study.patient == "P1"
+    assert any(
+        remark.startswith("cases of one person: P1 (P1_20200131, P1_visit1)") for remark in check(tmp_path).remarks
+    )
+    (tmp_path / "cohort.yaml").write_text("each_case_is_a_person: true\n")
+    cohort = open_cohort(tmp_path)
+    assert len({case.patient for case in cohort.cases}) == 4
+    assert cohort.inputs == (tmp_path / "cohort.yaml",)
+
+
+def test_own_cases_named_like_those_of_brats_that_may_be_scans_of_one_person_are_said(tmp_path):
+    for case in ("P1_1", "P1_2", "P2_1", "P2_2"):
+        write_brats(tmp_path, case)
+    assert any(
+        "P1_1, P1_2" in remark and "visits: ['_1', '_2']" in remark
+        for remark in doubtful_persons(open_cohort(tmp_path))
+    )
+    (tmp_path / "cohort.yaml").write_text("visits: [_1, _2]\n")
+    assert {case.patient for case in open_cohort(tmp_path).cases} == {"P1", "P2"}
+
+
+@pytest.mark.parametrize("case", ["P1", "P1_visit2", "BraTS2021_00001"])
+@pytest.mark.parametrize("ending", ["mask", "label", "tumor_mask", "gt"])
+def test_masks_under_other_names_beside_files_named_like_those_of_brats_are_not_dropped(tmp_path, case, ending):
+    write_brats(tmp_path, case, labels=(0, 1), seg=f"{{case}}_{ending}")
+    cohort, read = read_first(tmp_path)
+    assert (read.channels, set(np.unique(read.mask))) == (("flair", "t1", "t1ce", "t2"), {0, 1})
+    assert cohort.cases[0].patient == case.removesuffix("_visit2")
+    assert cohort.labels == {1: "tumor"}
+
+
+def test_masks_of_brats_are_preferred_to_others_beside_them(tmp_path):
+    folder = write_brats(tmp_path, "BraTS2021_00001")
+    mask(folder / "BraTS2021_00001_mask.nii.gz")
+    cohort, read = read_first(tmp_path)
+    assert (cohort.format, set(np.unique(read.mask))) == ("brats", {0, 1, 2, 4})
+
+
+@pytest.mark.parametrize("name", ["P1_seg_manual", "PatientID_0003_Timepoint_1_tumor_mask_v2"])
+def test_check_names_files_that_may_be_masks_of_a_cohort_without_masks(tmp_path, name):
+    if name.startswith("P1"):
+        mask(write_brats(tmp_path, "P1", seg=None) / f"{name}.nii.gz")
+    else:
+        synthesize_layout("mu-glioma-post", tmp_path / "set")
+        for file in tmp_path.rglob("*tumorMask*"):
+            file.rename(file.with_name(file.name.replace("tumorMask", "tumor_mask_v2")))
+    assert any(f"may be masks are not read: {name}.nii.gz" in remark for remark in check(tmp_path).remarks)
 
 
 def test_the_participants_of_bids_are_its_clinical_table(tmp_path):

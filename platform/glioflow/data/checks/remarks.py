@@ -4,8 +4,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from glioflow.data.formats import brats
 from glioflow.data.formats.file_roles import DECLARED
-from glioflow.data.formats.record import Cohort, folders_of
+from glioflow.data.formats.record import CaseFiles, Cohort, folders_of
 from glioflow.data.formats.tree import find_beside
 from glioflow.quantities import count
 
@@ -22,7 +23,9 @@ _NUMBERED = re.compile(r"(?P<owner>.*\d.*)(?P<scan>[_-]\d{1,2})")
 _MOST_SCANS = 4
 
 # Formats in which the name of a case may identify its person, and what to do if it does not.
-_HOW_TO_SEPARATE = dict.fromkeys(("lgg", "nifti", "dicom"), f"write `each_case_is_a_person: true` into {DECLARED}")
+_HOW_TO_SEPARATE = dict.fromkeys(
+    ("lgg", "nifti", "brats", "dicom"), f"write `each_case_is_a_person: true` into {DECLARED}"
+)
 
 
 _HOW_TO_SEPARATE["listed"] = "name the patient of each case in the list"
@@ -32,10 +35,17 @@ def _recognized(cohort: Cohort) -> list[str]:
     return [f"recognized as {cohort.layout}"] if cohort.layout else []
 
 
+def _with_names_of_their_own(cohort: Cohort) -> Sequence[CaseFiles]:
+    """Return the cases whose names may state their persons, by no rule of a public set."""
+    if cohort.format == "brats":
+        return [case for case in cohort.cases if not brats.is_named(case.id)]
+    return cohort.cases if cohort.format in _HOW_TO_SEPARATE else ()
+
+
 def _of_one_person(cohort: Cohort) -> list[str]:
     """Report which cases belong to one person if names may have decided it, and how to declare otherwise."""
     cases: dict[str, list[str]] = {}
-    for case in cohort.cases if cohort.format in _HOW_TO_SEPARATE else ():
+    for case in _with_names_of_their_own(cohort):
         cases.setdefault(case.patient, []).append(case.id)
     several = {patient: ids for patient, ids in cases.items() if len(ids) > 1}
     if not several:
@@ -47,11 +57,11 @@ def _of_one_person(cohort: Cohort) -> list[str]:
 
 def doubtful_persons(cohort: Cohort) -> list[str]:
     """Report which cases belong to different persons although their names may be those of one person's scans."""
-    if cohort.format not in _HOW_TO_SEPARATE or cohort.roles.declares_persons:
+    if cohort.roles.declares_persons:
         return []
     cases: dict[str, list[tuple[str, str]]] = {}
     numbered: dict[str, list[tuple[str, str]]] = {}
-    for case in cohort.cases:
+    for case in _with_names_of_their_own(cohort):
         # `P1_scan1`, or the case `scan1` in `P1`
         names = [name for name in (case.id, folders_of(case, cohort.path)) if case.patient == case.id]
         for pattern, found in ((_SCAN, cases), (_NUMBERED, numbered)):

@@ -9,17 +9,27 @@ Validation cases have no mask, and case 355 of 2020 has its mask under another d
 """
 
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from glioflow.data.case import Case
-from glioflow.data.formats.file_roles import INCOMPLETE, declared_in, note_left_out, roles_for
+from glioflow.data.formats import persons
+from glioflow.data.formats.file_roles import (
+    BRAIN_NAME,
+    INCOMPLETE,
+    MASK_NAME,
+    case_name,
+    declared_in,
+    note_left_out,
+    note_unread_masks,
+    roles_for,
+)
 from glioflow.data.formats.junk import note_unread
 from glioflow.data.formats.missing import filled, note_filled
 from glioflow.data.formats.nifti import assemble
-from glioflow.data.formats.record import CaseFiles, Cohort, find_table
+from glioflow.data.formats.record import PERSONS, CaseFiles, Cohort, find_table, with_persons
 from glioflow.data.formats.volume_names import is_nifti, nifti_files, stem
 from glioflow.data.sequences import BRATS_FILES, SEQUENCES
 from glioflow.errors import UserError
@@ -50,16 +60,27 @@ _TABLES, _OF_VALIDATION = ("survival_info.csv", "survival_data.csv"), ("survival
 def detect(path: Path, files: Sequence[Path] = ()) -> bool:
     """Return whether a case among the files has at least three of the four modalities under BraTS names.
 
-    If it has the fourth under another name, such as `T1w` in BIDS, it is none of BraTS.
+    If it has the fourth under another name, such as `T1w` in BIDS, or masks under other names, it is none of BraTS.
     """
     volumes = [file for file in files if is_nifti(file.name)]
     names = {(file.parent, stem(file).lower()) for file in volumes}
-    for (folder, case), members in _groups(volumes).items():
+    groups = _groups(volumes)
+    if _has_other_masks(volumes, groups):
+        return False
+    for (folder, case), members in groups.items():
         missing = set(CHANNELS) - members.keys()
         others = (f"{case}_{name}".lower() for channel in missing for name in _OTHER_NAMES[channel])
         if len(missing) <= 1 and not any((folder, other) in names for other in others):
             return True
     return False
+
+
+def _has_other_masks(volumes: Iterable[Path], groups: Mapping[tuple[Path, str], Mapping[str, Sequence[Path]]]) -> bool:
+    """Return whether no case has a mask of BraTS, and one has a mask under another name, such as `<case>_mask`."""
+    if any("seg" in members and len(members) > 1 for members in groups.values()):
+        return False
+    named = (file for file in volumes if MASK_NAME.search(file.name) and not BRAIN_NAME.search(file.name))
+    return any(groups.get((file.parent, case_name(file.name)), {}).keys() & set(CHANNELS) for file in named)
 
 
 def open(path: Path, *, skip_incomplete: bool = False, masks: bool = True) -> Cohort:
@@ -68,12 +89,16 @@ def open(path: Path, *, skip_incomplete: bool = False, masks: bool = True) -> Co
     Raises:
         UserError: If a case lacks a modality or has one twice, or the names belong to two label schemes, or fit two.
     """
-    roles = roles_for("brats", path, "scheme", "resample_to", "skip_incomplete", "fill_missing")
+    roles = roles_for("brats", path, "scheme", "resample_to", "skip_incomplete", "fill_missing", *PERSONS)
     skips = skip_incomplete or roles.skip_incomplete
     fills = roles.fill_missing and not skips
     files = list(nifti_files(path))
     cases, lacking = _list_cases(files, skip_incomplete=skips, fill=fills)
-    beside = note_unread(files, _in_groups(files))
+    cases = with_persons(cases, roles, path)
+    unread = {*files} - {*_in_groups(files)}
+    beside = note_unread(unread)
+    if not any(_split(case.files)[1] for case in cases):
+        beside = (*beside, *note_unread_masks(unread))
     if not masks:
         cases = tuple(replace(case, files=tuple(_split(case.files)[0].values())) for case in cases)
     table, several = find_table(path, cases, _TABLES)
@@ -82,12 +107,14 @@ def open(path: Path, *, skip_incomplete: bool = False, masks: bool = True) -> Co
     scheme = roles.scheme
     labels = dict(SCHEMES[scheme].labels) if scheme else labels_in(cases, path)
     reader: Callable[..., Case] = partial(read, labels=tuple(labels), resample_to=roles.resample_to)
-    inputs = tuple(declared_in(path) if scheme or fills or roles.resample_to else ())
+    declares = scheme or fills or roles.resample_to or roles.declares_persons
+    inputs = tuple(declared_in(path) if declares else ())
     layout = " and ".join(sorted({_set_of(case.id) for case in cases}))
     doubts = _compare_scheme(scheme, cases, path) if scheme else ()
     notes = (*(note_filled if fills else note_left_out)(lacking), *beside, *doubts, *several)
     reader = filled(reader, CHANNELS) if fills else reader
-    return Cohort("brats", path, cases, labels, reader, table, inputs=inputs, layout=layout, notes=notes)
+    cohort = Cohort("brats", path, cases, labels, reader, table, inputs=inputs, layout=layout, notes=notes)
+    return replace(cohort, roles=roles.of_persons)
 
 
 def open_files(files: Iterable[Path]) -> tuple[CaseFiles, ...]:
@@ -121,6 +148,7 @@ def _list_cases(
             raise UserError(rule, f"{members[twice][0].name} too", file=members[twice][1])
         ordered = [members[key][0] for key in (*CHANNELS, "seg") if key in members]
         person, institution = person_of(name)
+        person = person if is_named(name) else persons.person_of(name)
         cases.append(CaseFiles(name, person, tuple(ordered), institution))
     if not cases:
         raise UserError("a BraTS cohort must hold files such as <case>_flair.nii.gz")
@@ -201,7 +229,7 @@ def labels_of(case_ids: Iterable[str], origin: object) -> dict[int, str]:
 
 
 def person_of(case_id: str) -> tuple[str, str | None]:
-    """Return the person of a case, and the institution if the name contains it."""
+    """Return the person of a case of BraTS, and the institution if the name contains it."""
     match = _FROM_2023.match(case_id) or _WITH_CENTER.match(case_id) or _WITH_FOLLOW_UP.match(case_id)
     parts = match.groupdict() if match else {}
     return parts.get("patient", case_id), parts.get("institution")

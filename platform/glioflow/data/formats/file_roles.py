@@ -161,6 +161,14 @@ def note_left_out(left_out: Sequence[str]) -> tuple[str, ...]:
     return (f"cases left out, since they lack a sequence: {'; '.join(left_out)}",) if left_out else ()
 
 
+def note_unread_masks(unread: Iterable[Path]) -> tuple[str, ...]:
+    """Return a sentence for a cohort without masks that names files which may be some, if there are any."""
+    names = sorted(file.name for file in unread if guess_role(file) == "mask")
+    how = f"name them with `masks: [NAME]` in a file {DECLARED} beside the cases"
+    shown = f"{', '.join(names[:4])}{f' and {len(names) - 4} more' if len(names) > 4 else ''}"
+    return (f"no case has a mask, and files that may be masks are not read: {shown}; {how}",) if names else ()
+
+
 def guess_role(file: Path, root: Path | None = None) -> Role:
     """Return the role of a file by its name: brain mask (`x_brain_mask`), tumor mask (`x_mask`, `x-seg`) or image.
 

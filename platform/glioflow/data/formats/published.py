@@ -7,7 +7,7 @@ from pathlib import Path
 
 from glioflow.data.case import Case
 from glioflow.data.formats import brats
-from glioflow.data.formats.file_roles import INCOMPLETE, declared_in, note_left_out, roles_for
+from glioflow.data.formats.file_roles import INCOMPLETE, declared_in, note_left_out, note_unread_masks, roles_for
 from glioflow.data.formats.junk import note_unread
 from glioflow.data.formats.layouts import LAYOUTS, Layout
 from glioflow.data.formats.missing import filled, note_filled
@@ -82,6 +82,7 @@ def open(path: Path, *, skip_incomplete: bool = False, masks: bool = True) -> Co
         *(_note_masks(sources, others, len(cases)) if masks else ()),
         *(note_filled if fills else note_left_out)(lacking or []),
         *note_unread(unread),
+        *(() if sources or others else note_unread_masks(unread)),
     ]
     inputs = tuple(declared_in(path))
     reader: Callable[..., Case] = partial(read, layout=layout.key, labels=tuple(labels), resample_to=roles.resample_to)
