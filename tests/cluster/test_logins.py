@@ -14,6 +14,9 @@ WITH_PASSWORD = {
     "http://me:hush@server:5000": "http://server:5000",
     "HTTPS://me:hush@server/mlflow": "HTTPS://server/mlflow",
     "me:hush@proxy:3128": "proxy:3128",
+    "https://account.blob.core.windows.net/c?sv=2024&sig=hush%3D": "https://account.blob.core.windows.net/c?sv=2024&sig=",
+    "https://b.s3.aws/w?X-Amz-Signature=hush&X-Amz-Expires=9": "https://b.s3.aws/w?X-Amz-Signature=&X-Amz-Expires=9",
+    "https://mirror/weights?access_token=hush#part": "https://mirror/weights?access_token=#part",
 }
 WITHOUT = {
     "postgresql://me@db/mlflow": "postgresql://db/mlflow",
@@ -21,6 +24,7 @@ WITHOUT = {
     "s3://bucket/a@b": "s3://bucket/a@b",
     "sqlite:////home/me:x@y/mlflow.db": "sqlite:////home/me:x@y/mlflow.db",
     'FATAL: no user "x@y"': 'FATAL: no user "x@y"',
+    "https://mirror/weights?signed=no&design=2": "https://mirror/weights?signed=no&design=2",
     "/shared/glioflow": "/shared/glioflow",
     "": "",
 }

@@ -68,6 +68,14 @@ def open_kind(tracking: Tracking, opening: Callable[..., Opening], kind: Kind, *
     return open_run(tracking, opening(kind, parent), keep=kind != "decision", **options)
 
 
+def test_the_command_that_a_run_shows_has_no_password(tracking: Tracking, opening: Any, monkeypatch: Any) -> None:
+    words = ["evaluate", "http://me:hush@door:8000", "--data", "sftp://me:hush@store/cohort", "--name", "m@champion"]
+    monkeypatch.setattr(sys, "argv", ["glioflow", *words])
+    run_id = begin_run(tracking, opening("evaluation"))
+    shown = "evaluate http://door:8000 --data sftp://store/cohort --name m@champion"
+    assert tracking.run(run_id).data.tags["command"] == shown
+
+
 @every_kind
 def test_a_run_has_its_lineage_and_ends_finished(
     tracking: Tracking, opening: Callable[..., Opening], prepared: Any, kind: Kind

@@ -7,7 +7,10 @@ _ADDRESS = re.compile(r"(?P<scheme>[A-Za-z][\w+.-]*)://(?P<rest>\S*)")
 _WEB, _DATABASE = re.compile(r"[^/?#]*@"), re.compile(r"[^:/@]*(?::[^@]*)?@(?:[^/?@]*@)*")
 # A proxy's address may have no scheme.
 _BARE = re.compile(r"^[^:/@\s]+:[^/@\s]+@")
-_IN_QUERY = re.compile(r"([?&]\w*passw(?:or)?d=)[^&#\s]+", re.IGNORECASE)
+# A password of a database, or what signs an address of an object store.
+_IN_QUERY = re.compile(
+    r"([?&](?:sig|[\w.-]*(?:passw(?:or)?d|secret|token|signature|credential)[\w.-]*)=)[^&#\s]+", re.IGNORECASE
+)
 
 
 def has_password(address: str) -> bool:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from glioflow.cluster.logins import without_password
+
 PACKAGE = Path(__file__).parent.parent
 _MAX_DIFF = 1_000_000
 ENVIRONMENT = "environment.txt"
@@ -64,8 +66,10 @@ def _git(*words: str) -> str:
 
 
 def command() -> str:
-    """Return the arguments of this process's command line; none in a Ray worker, whose arguments are Ray's."""
-    return "" if Path(sys.argv[0]).name == "default_worker.py" else " ".join(sys.argv[1:])[:500]
+    """Return the arguments of this process's command line without passwords; none in a Ray worker: they are Ray's."""
+    if Path(sys.argv[0]).name == "default_worker.py":
+        return ""
+    return without_password(" ".join(sys.argv[1:]))[:500]
 
 
 def who() -> str:
