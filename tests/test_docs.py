@@ -10,10 +10,13 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 import yaml
 
 import glioflow
+from glioflow.cluster.storage import home
+from glioflow.runs.search.tuner import SearchFolder
 from readme import ROOT, python_examples
 
 BIN = Path(sys.executable).parent
@@ -172,3 +175,19 @@ def test_the_notebook_runs_from_a_cohort_to_a_served_answer(tmp_path: Path, home
     client.execute(env=env)
     shown = [text for cell in notebook.cells for output in cell.get("outputs", ()) for text in output.get("data", ())]
     assert "text/html" in shown, "results show themselves"
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["with GLIOFLOW_HOME", "without"])
+def test_the_documented_address_of_the_dashboard_opens_the_study_of_a_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: bool
+) -> None:
+    text = (ROOT / "docs" / "experiments-and-search.md").read_text()
+    (address,) = re.findall(r"`optuna-dashboard (\"sqlite:.*\")`", text)
+    monkeypatch.chdir(tmp_path)
+    if not named:
+        monkeypatch.delenv("GLIOFLOW_HOME")
+    folder = SearchFolder("NAME", home() / "searches" / "NAME")
+    folder.path.mkdir(parents=True)
+    optuna.create_study(study_name="s", storage=folder.storage)
+    shown = subprocess.run(["bash", "-c", f"echo {address}"], capture_output=True, text=True, check=True)
+    assert optuna.get_all_study_names(shown.stdout.strip()) == ["s"]
