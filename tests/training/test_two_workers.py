@@ -11,6 +11,7 @@ from torch import nn
 from glioflow.models import ModelSettings, build_network
 from glioflow.training.loop import fit
 from glioflow.training.settings import TrainingSettings
+from glioflow.training.workers import parameters_without_gradient
 
 
 class Halves:
@@ -58,6 +59,17 @@ def test_workers_agree_on_every_weight_before_and_after_the_unfreezing(tmp_path)
     assert not any("encoder" in name for name in first["moved"][0])
     assert "body.encoder.features.0.0.weight" in first["moved"][1]
     assert all(torch.equal(first["weights"][name], value) for name, value in second["weights"].items())
+
+
+@pytest.mark.parametrize(("name", "idle"), [("deeplabv3", 0), ("pspnet", 30)])
+def test_parameters_without_gradient_are_found_with_a_batch_of_one_sample(name, idle):
+    class Single:
+        def steps(self, first, last):
+            for _ in range(first, last):
+                yield torch.rand(1, 2, 32, 32), torch.zeros(1, 1, 32, 32)
+
+    network = build_network(ModelSettings(architecture=name, encoder="resnet18"), in_channels=2, num_outputs=1)
+    assert len(parameters_without_gradient(network, nn.BCEWithLogitsLoss(), Single())) == idle
 
 
 def work_with_idle_parameters(rank: int, folder: Path) -> None:

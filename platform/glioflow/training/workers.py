@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from glioflow.training.settings import TrainingSettings
 
-# Slices or patches per worker below which batch norm uses statistics over all workers.
+# Slices or patches of one forward pass per worker below which batch norm uses statistics over all workers.
 _SMALL_BATCH = 8
 
 
@@ -73,7 +73,7 @@ def wrap(network: nn.Module, loss: nn.Module, batches: Any, settings: TrainingSe
     device = next(network.parameters()).device
     for parameter in parameters_without_gradient(network, loss, batches):
         parameter.requires_grad_(False)  # DDP would wait for its gradient
-    if device.type == "cuda" and batches.batch_size < _SMALL_BATCH:
+    if device.type == "cuda" and batches.batch_size < _SMALL_BATCH * settings.accumulate:
         nn.SyncBatchNorm.convert_sync_batchnorm(network)
     return nn.parallel.DistributedDataParallel(network, gradient_as_bucket_view=True)
 
@@ -81,10 +81,11 @@ def wrap(network: nn.Module, loss: nn.Module, batches: Any, settings: TrainingSe
 def parameters_without_gradient(network: nn.Module, loss: nn.Module, batches: Any) -> list[nn.Parameter]:
     """Return the trainable parameters that do not affect the loss, found by one step of a copy.
 
-    Two samples are enough, so that it takes no more memory than training.
+    Two samples are enough, so that it takes no more memory than training. A batch of one sample gives it twice, because
+    batch norm cannot train on a single value, as it gets after global pooling.
     """
     device = next(network.parameters()).device
-    images, targets = (part[:2] for part in next(iter(batches.steps(0, 1))))
+    images, targets = (torch.cat([part[:2]] * 2)[:2] for part in next(iter(batches.steps(0, 1))))
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices):
         trial = copy.deepcopy(network).train()
