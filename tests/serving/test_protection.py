@@ -27,6 +27,11 @@ def test_an_empty_token_is_a_mistake_and_no_open_door(monkeypatch, token):
     with pytest.raises(UserError, match="must not be empty"):
         digest_of(None)
     monkeypatch.delenv(TOKEN)
+    monkeypatch.setenv(f"{TOKEN}_FILE", "")
+    with pytest.raises(UserError, match="TOKEN_FILE must name a file, and is empty; unset it to let everyone in"):
+        digest_of(None)
+    assert digest_of("secret") is not None
+    monkeypatch.delenv(f"{TOKEN}_FILE")
     assert digest_of(None) is None
 
 

@@ -138,9 +138,11 @@ def digest_of(token: str | None) -> str | None:
     """Return the digest of a token, by default of GLIOFLOW_SERVE_TOKEN; None if neither is set.
 
     Raises:
-        UserError: If the token or the variable is set but empty, which must not open the endpoint to everyone.
+        UserError: If the token or a variable is set but empty, which must not open the endpoint to everyone.
     """
     token = own_token() if token is None else token.strip()
+    if token is None and os.environ.get(f"{TOKEN}_FILE") == "":
+        raise UserError(f"{TOKEN}_FILE must name a file, and is empty", hint="unset it to let everyone in")
     if token == "":
         raise UserError(f"the endpoint's token, {TOKEN}, must not be empty", hint="unset it to let everyone in")
     return hashlib.sha256(token.encode()).hexdigest() if token else None
