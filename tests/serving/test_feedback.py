@@ -58,7 +58,7 @@ def test_an_accepted_mask_is_a_labeled_case_that_readers_read(api, case_files, l
 
 
 def test_one_person_has_one_key_and_nobody_can_read_it(api, case_files, home):
-    ids = [post(api, case_files, patient).json()["id"] for patient in ("John Doe", " John Doe ", "Jane Roe")]
+    ids = [post(api, case_files, patient).json()["id"] for patient in ("John Doé", " John Doe\u0301 ", "Jane Roe")]
     feedback = Feedback()
     for entry in ids:
         feedback.accept(entry)

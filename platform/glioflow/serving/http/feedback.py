@@ -13,6 +13,7 @@ import re
 import secrets
 import shutil
 import time
+import unicodedata
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -267,7 +268,10 @@ class Feedback:
         secret = path.read_bytes()
         if len(secret) != 32:
             raise UserError("the key of patients must have 32 bytes", f"{len(secret)} bytes", file=path)
-        return "P" + hmac.new(secret, patient.strip().encode(), hashlib.sha256).hexdigest()[:16]
+        return (
+            "P"
+            + hmac.new(secret, unicodedata.normalize("NFC", patient.strip()).encode(), hashlib.sha256).hexdigest()[:16]
+        )
 
 
 def _content(case: Case, key: str, correction: Correction) -> str | None:
