@@ -88,6 +88,10 @@ STUDIES = {
     "BraTS": (BRATS, lambda f: as_volumes(f, "BraTS-GLI-00001-000_{}.nii.gz"), None),
     "BIDS": (BRATS, lambda f: as_volumes(f, "sub-01_ses-2_{}.nii.gz", names=BIDS), None),
     "names of sequences": (BRATS, lambda f: as_volumes(f, "{}.nii.gz"), None),
+    "an archive": (LGG, lambda f: (f / "p.tar.gz").write_bytes(b"x"), "got p.tar.gz; unpack p.tar.gz"),
+    "a picture": (LGG, lambda f: (f / "p.jpg").write_bytes(b"x"), "JPEG changes intensities"),
+    "HDF5 of BraTS": (LGG, lambda f: (f / "volume_1_slice_2.h5").write_bytes(b"x"), "download BraTS as NIfTI"),
+    "no preamble": (LGG, lambda f: (f / "IM1").write_bytes(b"\x08\0\x05\0CS\x0a\0ISO_IR 100"), "dcmconv IN OUT"),
     "three of four": (BRATS, lambda f: as_volumes(f, "p_{}.nii.gz", CHANNELS[:3]), "one with flair, t1, t1ce"),
     "DICOM": (("flair",), lambda f: write_series(f, slices(6)[..., 1] + np.arange(32, dtype=np.uint16)), None),
 }  # fmt: skip
@@ -152,7 +156,7 @@ def test_each_door_gives_the_same_answer_or_the_same_refusal(ask, tmp_path, name
     folder.mkdir()
     write(folder)
     answers = ask(channels, folder)
-    plain = {door: str(answer).replace(f"{folder}/", "") for door, answer in answers.items()}
+    plain = {door: str(answer).replace(f"{folder}/", "").replace(f"{folder}: ", "") for door, answer in answers.items()}
     assert len(set(plain.values())) == 1, plain
     said = plain["a zip"]
     assert said.startswith("((") == (

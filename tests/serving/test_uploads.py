@@ -12,6 +12,7 @@ import pytest
 import tifffile
 
 from data.dicom_series import write_series
+from glioflow.data.formats.study import read_study
 from glioflow.errors import TooLarge, UserError
 from glioflow.serving.http.uploads import read_labeled, read_uploads, save_study, save_uploads
 from glioflow.serving.settings import Limits
@@ -176,7 +177,7 @@ def test_an_encrypted_zip_and_an_archive_in_a_zip_are_refused_with_what_to_do(tm
     (tmp_path / "study").mkdir()
     for content, message in (
         (dict(damaged())["encrypted"], "must not be encrypted; pack its files again, without a password"),
-        (zipped([("b.tar.gz", b"x")]).getvalue(), r"unpack b\.tar\.gz first"),
+        (zipped([("b.tar.gz", b"x")]).getvalue(), r"must be unpacked; got b\.tar\.gz; unpack b\.tar\.gz"),
     ):
         with pytest.raises(UserError, match=message):
             read_uploads([("x.zip", io.BytesIO(content))], tmp_path / "study", SMALL)
@@ -227,12 +228,19 @@ def as_labeled(uploads, folder, limits):
     return read_labeled(save_study(uploads, folder, limits)[0], folder, limits, labels=(0, 1))
 
 
+def as_files(uploads, folder, limits):
+    return read_study(save_study(uploads, folder, limits)[0], masks=False)
+
+
 @pytest.mark.parametrize(
     ("read", "name"),
-    [(read_uploads, "tumor.nii.gz"), (read_uploads, "a_1_mask.tif"), (as_labeled, "a_seg.nii")],
+    [
+        *((read_uploads, "tumor.nii.gz"), (read_uploads, "a_1_mask.tif"), (as_labeled, "a_seg.nii")),
+        *((as_files, "tumor.nii.gz"), (as_files, "a_1_mask.tif")),
+    ],
 )
 def test_a_mask_alone_is_no_study(tmp_path, read, name):
-    with pytest.raises(UserError, match=r"a study must have an image; got .*; send the images"):
+    with pytest.raises(UserError, match=r"a study must have an image; got .*; give the images"):
         read([(name, io.BytesIO(b"?"))], tmp_path, SMALL)
 
 
@@ -301,8 +309,6 @@ def test_volumes_in_zips_of_several_persons_are_refused_and_a_zip_a_sequence_is_
 
 def read_volumes(tmp_path, names):
     """Return the study that these volumes are in a zip, as uploads with folders in their names, and as files."""
-    from glioflow.data.formats.study import read_study
-
     paths = [tmp_path / "files" / name for name in names]
     for value, path in enumerate(paths, start=1):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -87,53 +87,43 @@ def detect_format(path: Path) -> Format:
             return candidate
     if last is not None:
         raise too_many(path, last)
-    if (unusable := _unusable(path, files)) is not None:
-        raise unusable
+    if (unusable := why_unusable(files)) is not None:
+        raise unusable.replace(file=path)
     hint = "give a folder of NIfTI, DICOM, BraTS or LGG files, or a list of files (see docs/own-data.md)"
     raise UserError(f"{path} holds no files of a known cohort format", path, hint=hint)
 
 
-def _unusable(path: Path, files: Sequence[Path]) -> UserError | None:
-    """Return the error for a folder that holds a public data set in an unsupported form."""
+def why_unusable(files: Sequence[Path]) -> UserError | None:
+    """Return the error for files none of which is read: packed, stored with loss, or in an unsupported form."""
     for file in files:
         name = file.name.lower()
         if is_packed(name):
-            return UserError("the files must be unpacked", file.name, hint=f"unpack {file.name}", file=path)
+            return UserError("the files must be unpacked", file.name, hint=f"unpack {file.name}")
         if _SLICE_OF_BRATS.fullmatch(name):
             rule = "slices of BraTS in HDF5 are not read: they lack names of sequences and patients, and are normalized"
             hint = "download BraTS as NIfTI, with `glioflow data download brats2020 OUT`"
-            return UserError(rule, file.name, hint=hint, file=path)
+            return UserError(rule, file.name, hint=hint)
         if name.endswith(".mat"):
             rule = "MATLAB files are read only if they are Figshare's slices, such as 1.mat, in version 7.3"
             hint = "save them as NIfTI, and list them in a csv with the patient of each"
-            return UserError(rule, file.name, hint=hint, file=path)
+            return UserError(rule, file.name, hint=hint)
         if (wanted := _CONVERTED_TO.get(Path(name).suffix)) is not None:
             hint = f"convert the files to {wanted}, without loss"
-            return UserError(f"GlioFlow does not read {Path(name).suffix} files", file.name, hint=hint, file=path)
-        if is_lossy(name):
-            return stored_with_loss(file.name).replace(file=path)
+            return UserError(f"GlioFlow does not read {Path(name).suffix} files", file.name, hint=hint)
+        if name.endswith((".jpg", ".jpeg", ".jfif", ".webp")):
+            hint = "export the images as TIFF, PNG, NIfTI or DICOM: JPEG changes intensities"
+            return UserError("images must be stored without loss", file.name, hint=hint)
         if lacks_preamble(file):
             hint = "rewrite the files, such as with `dcmconv IN OUT` of DCMTK"
-            return UserError("DICOM files must have a preamble and DICM", file.name, hint=hint, file=path)
+            return UserError("DICOM files must have a preamble and DICM", file.name, hint=hint)
     if (slice := next((file.name for file in files if _SLICE_ALONE.fullmatch(file.name.lower())), None)) is not None:
         rule = "slices must be named after their case, as <case>_<n>.png: these have lost their patients"
         hint = "name them, or get the set with its patients: without them, no split is by patient"
-        return UserError(rule, slice, hint=hint, file=path)
+        return UserError(rule, slice, hint=hint)
     if (broken := next((file for file in files if is_broken(file)), None)) is not None:
         hint = "mount or restore what it leads to"
-        return UserError(f"{broken.name} is a link to nothing", os.readlink(broken), hint=hint, file=path)
+        return UserError(f"{broken.name} is a link to nothing", os.readlink(broken), hint=hint)
     return None
-
-
-def is_lossy(name: str) -> bool:
-    """Return whether a file's name is that of a lossily compressed picture."""
-    return name.lower().endswith((".jpg", ".jpeg", ".jfif", ".webp"))
-
-
-def stored_with_loss(shown: str) -> UserError:
-    """Return the message for such pictures if there are no other images."""
-    hint = "export the images as TIFF, PNG, NIfTI or DICOM: JPEG changes intensities"
-    return UserError("images must be stored without loss", shown, hint=hint)
 
 
 # Formats that can skip incomplete cases, and formats that can be opened without their masks.

@@ -11,10 +11,10 @@ from pathlib import Path
 from glioflow.data.case import MAX_FILES, Case
 from glioflow.data.channel_choice import NONE_CHOSEN
 from glioflow.data.formats import brats, dicom, figshare, lgg, listed, nifti, nnunet, published, slices
-from glioflow.data.formats.detect import format_named, is_lossy, open_cohort, stored_with_loss
+from glioflow.data.formats.detect import format_named, open_cohort, why_unusable
 from glioflow.data.formats.dicom_files import is_dicom
 from glioflow.data.formats.file_roles import NO_ROLES, declared_in, is_mask_name
-from glioflow.data.formats.junk import is_junk, is_packed
+from glioflow.data.formats.junk import is_junk
 from glioflow.data.formats.nifti_names import check_one_owner, check_one_person, owner_of
 from glioflow.data.formats.png import is_png
 from glioflow.data.formats.record import CaseFiles, Cohort
@@ -139,14 +139,11 @@ def choose_files(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
         left_out += kinds.pop("slices", [])  # screenshots or pictures from quality checks
     if len(kinds) == 1:
         return next(iter(kinds.values())), left_out
-    lossy = [path.name for path in left_out if is_lossy(path.name)]
-    if not kinds and lossy:
-        raise stored_with_loss(", ".join(lossy[:4]))
+    if not kinds and (unusable := why_unusable(left_out)) is not None:
+        raise unusable
     choices = ["one folder", ".tif or .png slices", ".nii or .nii.gz modalities", "DICOM files", "a .zip of them"]
     shown = ", ".join(path.name for path in list(paths)[:4])
-    packed = next((path.name for path in left_out if not kinds and is_packed(path.name)), None)
-    hint = None if packed is None else f"unpack {packed} first"
-    raise UserError("the files of a study must be of one known kind", shown, choices, hint=hint)
+    raise UserError("the files of a study must be of one known kind", shown, choices)
 
 
 def _kind_of(path: Path) -> str:
@@ -183,7 +180,10 @@ def _open_folder(path: Path, *, masks: bool) -> Cohort:
 
 def _open_files(files: Sequence[Path], *, masks: bool) -> Cohort:
     if not masks:
-        files = [file for file in files if not is_mask_name(file.name)] or files
+        images = [file for file in files if not is_mask_name(file.name)]
+        if not images and not any(map(is_dicom, files)):
+            raise only_masks(files)
+        files = images or files
     if all(slices.is_slice(file.name) for file in files):
         return _one("slices", files[0].parent, slices.open_files(files), lgg.LABELS)
     if all(is_volume(file.name) for file in files):
@@ -204,6 +204,12 @@ def _open_files(files: Sequence[Path], *, masks: bool) -> Cohort:
         return figshare.open_files(files, files[0].parent, masks=masks)
     case = dicom.open_files(files)
     return _one("dicom", files[0].parent, case, dicom.labels_of([case]))
+
+
+def only_masks(files: Sequence[Path]) -> UserError:
+    """Return the error for files that are masks by their names, without an image."""
+    hint = "give the images, too, or rename them: tumor, seg and mask are names of masks"
+    return UserError("a study must have an image", ", ".join(file.name for file in files[:4]), hint=hint)
 
 
 def _name_of_volumes(names: Sequence[str]) -> str:

@@ -17,7 +17,7 @@ from glioflow.data.formats.itk import count_values, is_itk
 from glioflow.data.formats.nifti_header import num_values, read_header
 from glioflow.data.formats.png import is_png, read_png_header
 from glioflow.data.formats.slices import is_slice
-from glioflow.data.formats.study import open_study, read_study
+from glioflow.data.formats.study import only_masks, open_study, read_study
 from glioflow.data.formats.tiff import read_layout
 from glioflow.data.formats.volume_files import read_mask_of
 from glioflow.data.formats.volume_names import is_nifti, is_volume
@@ -69,7 +69,6 @@ def read_saved(
     files: Sequence[Path], folder: Path, limits: Limits, *, with_masks: bool = False, channels: Iterable[str] = ()
 ) -> Case:
     """Read the files of `save_study` as one study; see `read_uploads`."""
-    _check_images(files)
     return _read(files, folder, limits, channels, masks=with_masks)
 
 
@@ -99,7 +98,7 @@ def read_labeled(files: Sequence[Path], folder: Path, limits: Limits, labels: Co
     if not masks:
         return _read(files, folder, limits)
     if not (images := [file for file in files if guess_role(file, folder) == "image"]):
-        raise _only_masks(masks)
+        raise only_masks(masks)
     case = _read(images, folder, limits)
     try:
         check_sizes(masks, limits)
@@ -114,7 +113,6 @@ def list_uploads(uploads: Sequence[tuple[str, BinaryIO]], folder: Path, limits: 
     """Write uploads into `folder`, and return their name as one study; raises as `read_uploads`."""
     try:
         files, _ = save_study(uploads, folder, limits)
-        _check_images(files)
         return open_study(files, masks=False).cases[0].id
     except Exception as error:
         raise _shown_error(error, folder) from None
@@ -123,16 +121,6 @@ def list_uploads(uploads: Sequence[tuple[str, BinaryIO]], folder: Path, limits: 
 def _check_kinds(files: Sequence[Path]) -> None:
     if any(is_matlab(file) for file in files):  # HDF5's library does not promise to withstand hostile files
         raise UserError("an endpoint does not read MATLAB files", hint="predict them on the command line")
-
-
-def _check_images(files: Sequence[Path]) -> None:
-    if files and all(is_mask_name(file.name) for file in files):
-        raise _only_masks(files)
-
-
-def _only_masks(files: Sequence[Path]) -> UserError:
-    hint = "send the images, too, or rename them: tumor, seg and mask are names of masks"
-    return UserError("a study must have an image", ", ".join(file.name for file in files[:4]), hint=hint)
 
 
 def _shown_error(error: Exception, folder: Path) -> Exception:
