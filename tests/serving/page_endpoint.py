@@ -38,9 +38,16 @@ def listening(app: ASGIApp) -> Iterator[str]:
 @contextmanager
 def endpoint(description: Any, network: Any, survival: Any = None, *, token: str | None = None) -> Iterator[str]:
     """Serve a model for the length of a block; gives the URL."""
-    here = Here(Served(version(3, "demo"), BatchedPredictor(description, network, survival), ENGINE))
-    settings = ServeSettings(token_sha256=digest_of(token) if token else None)
-    with listening(
-        make_api(here, settings, Metrics("page"), feedback=Feedback(per_day=settings.feedback_per_day))
+    with serving_here(
+        Served(version(3, "demo"), BatchedPredictor(description, network, survival), ENGINE), token=token
     ) as url:
+        yield url
+
+
+@contextmanager
+def serving_here(loaded: Served, *, token: str | None = None) -> Iterator[str]:
+    """Serve a loaded version for the length of a block; gives the URL."""
+    settings = ServeSettings(token_sha256=digest_of(token) if token else None)
+    feedback = Feedback(per_day=settings.feedback_per_day)
+    with listening(make_api(Here(loaded), settings, Metrics("page"), feedback=feedback)) as url:
         yield url
