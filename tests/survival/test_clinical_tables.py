@@ -193,6 +193,56 @@ def test_a_column_that_stands_twice_is_refused(tmp_path):
         read_clinical(path)
 
 
+def test_columns_that_differ_by_case_alone_are_named(write):
+    with pytest.raises(UserError, match=r"a column of the table must appear once; got Age, AGE; remove or rename one"):
+        read_clinical(write("Patient,Age,AGE\na,40,50\n"))
+
+
+def test_columns_are_known_in_any_case(write):
+    names = "PATIENT,AGE,Gender,Grade,os_DAYS,Os_Event,Extent_of_resection"
+    table = read_clinical(write(f"{names}\na,40,F,III,300,dead,GTR\nb,50,M,g4,400,alive,NA\n"))
+    assert table.index.tolist() == ["a", "b"]
+    assert [*table] == ["age_years", "gender", "grade", "resection", "os_days", "os_event"]
+    assert [*table["grade"]] == [3, 4]
+    assert [*table["os_event"]] == [1, 0]
+    alive = read_clinical(write("brats20id,survival_days\na,ALIVE (361 days later)\nb,20\n"))
+    assert [*alive["os_event"]] == [0, 1]
+
+
+def test_numbers_for_sex_and_histology_have_no_names_in_tables_other_than_lggs(write):
+    other = read_clinical(write("Patient,gender,histological_type\nP1,1,2\nP2,2.0,1\n"))
+    assert [*other["gender"]] == ["1", "2"]
+    assert [*other["histology"]] == ["2", "1"]
+    lgg = read_clinical(write("Patient,gender,histological_type,RNASeqCluster\nP1,1,2,1\nP2,2,1,3\n"))
+    assert [*lgg["gender"]] == ["female", "male"]
+    assert [*lgg["histology"]] == ["oligoastrocytoma", "astrocytoma"]
+
+
+def test_a_number_that_may_be_a_code_of_a_grade_is_named(write):
+    with pytest.raises(UserError, match=r"column neoplasm_histologic_grade: 1 and 2 may be grades, or.*got '2' of P2"):
+        read_clinical(write("Patient,neoplasm_histologic_grade\nP1,3\nP2,2\n"))
+    assert [*read_clinical(write("Patient,neoplasm_histologic_grade\nP1,G3\nP2,G2\n"))["grade"]] == [3, 2]
+
+
+def test_a_second_table_that_differs_about_a_patient_is_refused(write):
+    first = write("Patient,Age,OS_days,OS_event\na,40,300,0\nb,50,,\n", "data.csv")
+    with pytest.raises(
+        UserError, match=r"data\.csv and late\.csv both have os_days, and differ; got 300\.0 and 900\.0 of a"
+    ):
+        read_clinical(first, outcomes=write("Patient,OS_days,OS_event\na,900,1\nb,20,1\n", "late.csv"))
+    table = read_clinical(first, outcomes=write("Patient,age,os_days,os_event\na,40.4,300,0\nb,,20,1\n", "late.csv"))
+    assert table["os_days"].to_dict() == {"a": 300, "b": 20}
+
+
+def test_a_second_table_of_other_patients_is_refused(write):
+    with pytest.raises(
+        UserError, match=r"must have at least one patient of data\.csv; got P01, P02; .*hoose one of: P1"
+    ):
+        read_clinical(
+            write("Patient,Age\nP1,40\nP2,50\n", "data.csv"), outcomes=write("Patient,OS_days\nP01,9\nP02,20\n")
+        )
+
+
 @pytest.mark.parametrize("text", ["\n  \nPatient,age\na,40\nb,50\n", "Patient,age\na,40\n   \nb,50\n\n"])
 def test_blank_lines_of_a_table_are_no_rows(write, text):
     path = write(text)

@@ -119,6 +119,29 @@ def test_a_stage_that_was_fitted_on_other_spellings_of_sexes_answers_as_before(m
         assert before.predict({}, {"gender": word}) == now.predict({}, {"gender": word})
 
 
+def test_a_stage_of_numbers_for_sexes_takes_the_same_numbers(make_table):
+    table = make_table().replace({"gender": {"female": "1", "male": "2"}})
+    stage = fit_stage(table, settings(task="death01", clinical=("gender",)))
+    assert stage.predict({}, {"gender": 1}) == stage.predict({}, {"Sex": "1"}) != stage.predict({}, {"gender": 2.0})
+    with pytest.raises(UserError, match=r"gender must be a category that the model knows.* choose one of: 1, 2"):
+        stage.predict({}, {"gender": "female"})
+
+
+def test_a_request_names_columns_in_any_case_and_only_once(make_table):
+    stage = fit_stage(make_table(), settings(task="death01", clinical=("Age", "GENDER")))
+    assert stage.predict({}, {"AGE": 61, "Gender": "F"}).basis == ["age_years", "gender"]
+    with pytest.raises(UserError, match=r"two clinical values both mean age_years, and differ; got 61\.0 and 40\.0"):
+        stage.predict({}, {"Age": 61, "age_years": 40})
+
+
+def test_a_stage_of_the_first_release_keeps_a_column_that_was_no_known_one(make_table):
+    stored = fit_stage(make_table(), settings(task="death01", clinical=("gender",))).to_json()
+    stored["preparation"]["inputs"][-1] |= {"name": "Gender", "levels": ["F", "M"]}
+    stage = SurvivalStage.from_json(stored)
+    assert stage.predict({}, {"Gender": "F"}).basis == ["Gender"]
+    assert stage.predict({}, {"Gender": "F"}).risk_score != stage.predict({}, {"Gender": "M"}).risk_score
+
+
 def test_a_column_of_ones_own_table_can_be_an_input(make_table):
     table = make_table()
     table["cluster"] = np.arange(len(table)) % 3.0

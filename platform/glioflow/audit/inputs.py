@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glioflow.audit.leaks import Leak
-from glioflow.survival.clinical import TARGETS, clinical_name
+from glioflow.survival.clinical import TARGETS, clinical_name, column_of
 from glioflow.survival.outcome import Outcome, choose_task, take_outcome
 from glioflow.survival.settings import SurvivalSettings
 
@@ -33,8 +33,10 @@ def find_input_leaks(settings: SurvivalSettings, table: "pd.DataFrame | None" = 
         for name in names
         if (clinical_name(name) or name) in TARGETS
     ]
-    for name in names if table is not None else ():
-        if name in TARGETS or table is None or name not in table:
+    if table is None:
+        return leaks
+    for name in (column_of(name, table) for name in names):
+        if name in TARGETS or name not in table:
             continue
         for target in TARGETS:
             if target in table and _gives_away(table[name], table[target]):

@@ -3,7 +3,6 @@
 import csv
 import io
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,7 +35,12 @@ _SEXES = {
 _SEPARATOR_LINE = re.compile(r'\s*"?sep=(?P<separator>[,;\t|])"?[ ,;]*\r?\n', re.IGNORECASE)
 _DECIMAL_COMMA, _THOUSANDS = re.compile(r"[-+]?\d+,\d+"), re.compile(r"[-+]?[1-9]\d{0,2}(?:\.\d{3})+")
 _LOWER_GRADES = {"1": "2", "2": "3"}  # codes of data.csv, verified against the same patients' grades in words
-_ROMAN_GRADES = {"G1": "1", "G2": "2", "G3": "3", "G4": "4"}
+_GRADES = {
+    word: str(grade) for grade, words in enumerate(("G1 I", "G2 II", "G3 III", "G4 IV"), 1) for word in words.split()
+}
+# Columns of data.csv whose numbers are codes there, and may be others or none in other tables.
+_CODED = ("gender", "histological_type", "neoplasm_histologic_grade")
+_CLUSTERED = re.compile(r"(?:RNASeq|methylation|miRNA|CN|RPPA|oncosign|COC)cluster", re.IGNORECASE)
 # Spellings of whether an event was observed, by pandas, people and cBioPortal.
 _FLAGS = {
     **dict.fromkeys("true yes y dead died deceased event 1:deceased 1:progressed 1:progression".split(), "1"),
@@ -45,7 +49,7 @@ _FLAGS = {
 
 ShapeFeatures = Mapping[str, Mapping[str, float | None]]
 NOBODY: Mapping[str, str] = MappingProxyType({})
-PATIENT_COLUMNS = ("Patient", "patient", "Brats20ID", "BraTS20ID", "BraTS21ID", "participant_id", "id")
+PATIENT_COLUMNS = ("Patient", "BraTS20ID", "BraTS21ID", "participant_id", "id")
 MISSING = {"", "na", "n/a", "nan", "none", "null", "[not available]", "[discrepancy]", "[unknown]"}
 MISSING |= {"unknown", "not available", "not reported", "[not evaluated]", "[not applicable]"}
 # BraTS 2020's original csv has "ALIVE (361 days later)" here; copies with only the number have lost this.
@@ -60,7 +64,7 @@ class Column:
         kind: Numbers are checked against the range, categories are lower-case words.
         low: Smallest plausible value.
         high: Largest plausible value.
-        sources: Its names in files (and in requests), each with the codes of that source.
+        sources: Its names in files (and in requests), in any case, each with the codes of that source.
     """
 
     kind: Literal["number", "category"]
@@ -70,17 +74,23 @@ class Column:
 
 
 COLUMNS: dict[str, Column] = {
-    "age_years": Column("number", 0, 120, {"age_at_initial_pathologic": {}, "Age": {}, "age": {}}),
+    "age_years": Column("number", 0, 120, {"age_at_initial_pathologic": {}, "Age": {}}),
     "gender": Column("category", sources={"gender": _GENDERS, "sex": {}}),
-    "grade": Column("number", 1, 4, {"neoplasm_histologic_grade": _LOWER_GRADES, "grade": _ROMAN_GRADES}),
+    "grade": Column("number", 1, 4, {"neoplasm_histologic_grade": _GRADES | _LOWER_GRADES, "grade": _GRADES}),
     "histology": Column("category", sources={"histological_type": _HISTOLOGIES, "histology": {}}),
-    "resection": Column("category", sources={"Extent_of_Resection": {}, "extent_of_resection": {}}),
+    "resection": Column("category", sources={"Extent_of_Resection": {}}),
     "institution": Column("category"),
     "death01": Column("number", 0, 1, {"death01": {}}),
     "os_days": Column("number", 0, 36525, {"OS_days": {}, "Survival_days": {}}),
     "os_event": Column("number", 0, 1, {"OS_event": _FLAGS}),
     "pfi_days": Column("number", 0, 36525, {"PFI_days": {}}),
     "pfi_event": Column("number", 0, 1, {"PFI_event": _FLAGS}),
+}
+# The typed column of each name in files, and the name's codes, by the name without regard to case.
+_SOURCES = {
+    source.casefold(): (typed, column.sources.get(source, {}))
+    for typed, column in COLUMNS.items()
+    for source in dict.fromkeys((typed, *column.sources))
 }
 TARGETS = ("death01", "os_days", "os_event", "pfi_days", "pfi_event")
 _WHOLE = ("grade", "death01", "os_event", "pfi_event")
@@ -111,7 +121,7 @@ def typed_value(name: str, value: object, *, codes: Mapping[str, str] | None = N
         return None
     if name in TARGETS and name in _WHOLE:
         text = _FLAGS.get(text.lower(), text)
-    text = (codes or {}).get(text.removesuffix(".0") if codes else text, text)
+    text = (codes or {}).get(text.removesuffix(".0").upper(), text)
     if name == "gender":
         return _sex(text, value)
     if column.kind == "category":
@@ -142,10 +152,18 @@ def spelled_as(name: str, level: str) -> str:
 
 
 def clinical_name(name: str) -> str | None:
-    """Return the typed column for `name` (its own or a source's), or None."""
-    if name in COLUMNS:
-        return name
-    return next((typed for typed, column in COLUMNS.items() if name in column.sources), None)
+    """Return the typed column for `name` (its own or a source's, in any case), or None."""
+    return _SOURCES.get(name.casefold(), (None, {}))[0]
+
+
+def column_of(name: str, table: "pd.DataFrame") -> str:
+    """Return the column of a typed table that `name` means: the one of this name, or else its typed one."""
+    return name if name in table else clinical_name(name) or name
+
+
+def codes_of(name: str) -> Mapping[str, str]:
+    """Return the codes of LGG's tables in the column `name`; empty if it has none."""
+    return _SOURCES.get(name.casefold(), ("", {}))[1]
 
 
 def read_clinical(path: Path, *, outcomes: Path | None = None) -> "pd.DataFrame":
@@ -153,18 +171,27 @@ def read_clinical(path: Path, *, outcomes: Path | None = None) -> "pd.DataFrame"
 
     Args:
         path: `data.csv` of LGG, BraTS's `survival_info.csv`, or any csv with a patient column.
-        outcomes: A second csv with times and events, e.g. `lgg_outcomes.csv`; it only fills gaps of the first.
+        outcomes: A second csv with times and events, e.g. `lgg_outcomes.csv`; it fills gaps of the first.
 
     Returns:
         One row per patient, the index `patient` sorted: the columns of `COLUMNS` that the files hold, then all others
         unchanged (as numbers if every value is one). Missing values are NaN or None, never a word.
 
     Raises:
-        UserError: If there is no patient column, a patient has two rows, or a value is outside its range.
+        UserError: If there is no patient column, a patient has two rows, a value is outside its range, or the tables
+            have no patient in common or differ about one.
     """
     table = _read_one(path)
     if outcomes is not None:
-        table = table.combine_first(_read_one(outcomes)).loc[table.index]
+        second = _read_one(outcomes)
+        if table.index.intersection(second.index).empty:
+            shown = [str(patient) for patient in table.index[:4]]
+            rule = f"the table must have at least one patient of {path.name}"
+            raise UserError(rule, ", ".join(map(str, second.index[:4])), choices=shown, file=outcomes)
+        second = second.reindex(table.index)
+        for name in map(str, table.columns.intersection(second.columns)):
+            _check_same(name, table[name], second[name], f"{path.name} and {outcomes.name} both have {name}", outcomes)
+        table = table.combine_first(second)
     return table[[name for name in COLUMNS if name in table] + [name for name in table if name not in COLUMNS]]
 
 
@@ -229,18 +256,22 @@ def _read_one(path: Path) -> "pd.DataFrame":
         raise UserError("a clinical table must have one row for each patient", f"{again} again", file=path)
     _check_points(raw, path)
     table = pd.DataFrame(index=raw.index)
+    spelled = {str(name).casefold(): str(name) for name in raw}
+    coded = any(map(_CLUSTERED.fullmatch, names)) or all(re.match("TCGA_", patient) for patient in raw.index)
     for name, column in COLUMNS.items():
-        sources = [source for source in dict.fromkeys((name, *column.sources)) if source in raw]
+        known = (source.casefold() for source in (name, *column.sources))
+        sources = [spelled[source] for source in dict.fromkeys(known) if source in spelled]
         for source in sources:
             cells = raw.pop(source)
-            if source == "Survival_days":
+            if source.casefold() == "survival_days":
                 cells, table["os_event"] = _split_alive(cells)
             try:
-                values = _typed(name, cells, column.sources.get(source, {}))
+                values = _typed(name, cells, _codes_in(source, cells, is_data_csv=coded))
             except UserError as error:
                 raise error.replace(rule=f"in {path.name}, column {source}: {error.rule}") from None
             if source != sources[0]:
-                _check_same(name, table[name], values, (sources[0], source), path)
+                both = f"the columns {sources[0]} and {source} both mean {name}"
+                _check_same(name, table[name], values, both, path)
                 values = table[name].combine_first(values)
             table[name] = values
     for other in raw:
@@ -250,6 +281,23 @@ def _read_one(path: Path) -> "pd.DataFrame":
         if any(institutions):
             table["institution"] = pd.Series(institutions, index=table.index, dtype=object)
     return table.sort_index()
+
+
+def _codes_in(source: str, cells: "pd.Series[str]", *, is_data_csv: bool) -> Mapping[str, str]:
+    """Return the codes of a column: those of data.csv only in its copies, since 1 is a man in other tables.
+
+    Raises:
+        UserError: If a grade may be such a code.
+    """
+    if is_data_csv or source.casefold() not in _CODED:
+        return codes_of(source)
+    if clinical_name(source) != "grade":
+        return {}
+    unclear = cells[cells.str.strip().str.removesuffix(".0").isin([*_LOWER_GRADES])]
+    if not unclear.empty:
+        rule = "1 and 2 may be grades, or LGG's codes of the grades 2 and 3"
+        raise UserError(rule, f"{unclear.iloc[0]!r} of {unclear.index[0]}", hint="name a column of grades grade")
+    return _GRADES
 
 
 def _typed(name: str, cells: "pd.Series[str]", codes: Mapping[str, str]) -> "pd.Series[float] | pd.Series[str]":
@@ -265,21 +313,20 @@ def _typed(name: str, cells: "pd.Series[str]", codes: Mapping[str, str]) -> "pd.
     return typed
 
 
-def _check_same(
-    name: str, first: "pd.Series[Any]", second: "pd.Series[Any]", columns: tuple[str, str], path: Path
-) -> None:
+def _check_same(name: str, first: "pd.Series[Any]", second: "pd.Series[Any]", both: str, path: Path) -> None:
     """Refuse two columns of one meaning that differ; an age may be rounded in one of them.
 
     Raises:
-        UserError: Names both columns, and the first patient in whom they differ.
+        UserError: Says what they have in common (`both`), and the first patient in whom they differ.
     """
     known = first.notna() & second.notna()
     differ = (first - second).abs() >= 1 if name == "age_years" else first != second
     if (patients := first.index[known & differ]).size:
         shown = f"{first[patients[0]]} and {second[patients[0]]} of {patients[0]}"
-        rule = f"the columns {columns[0]} and {columns[1]} both mean {name}, and differ"
         more = f" and {len(patients) - 1} more" if len(patients) > 1 else ""
-        raise UserError(rule, f"{shown}{more}", hint="remove or rename the one that is wrong", file=path)
+        raise UserError(
+            f"{both}, and differ", f"{shown}{more}", hint="remove or rename the one that is wrong", file=path
+        )
 
 
 def patients_of(path: Path) -> list[str]:
@@ -294,7 +341,8 @@ def patients_of(path: Path) -> list[str]:
 
 
 def _patient_column(columns: Sequence[str], path: Path) -> str:
-    key = next((name for name in PATIENT_COLUMNS if name in columns), None)
+    spelled = {name.casefold(): name for name in columns}
+    key = next((spelled[name.casefold()] for name in PATIENT_COLUMNS if name.casefold() in spelled), None)
     if key is None:
         rule = "a clinical table must have a column of patients, such as Patient"
         named = f"columns {', '.join(map(str, columns))[:120]}" if any(columns) else "no columns"
@@ -343,10 +391,13 @@ def read_rows(path: Path) -> tuple[list[str], list[list[str]]]:
 
 
 def _check_header(columns: Sequence[str], path: Path) -> None:
-    """Refuse a csv in which two columns have the same name, since it is ambiguous which one counts."""
-    names = [name.strip() for name in columns]
-    if twice := sorted(name for name, times in Counter(names).items() if name and times > 1):
-        raise UserError("a column of the table must appear once", ", ".join(twice), file=path)
+    """Refuse a csv in which two columns have the same name in any case, since it is ambiguous which one counts."""
+    names: dict[str, list[str]] = {}
+    for name in (column.strip() for column in columns):
+        names.setdefault(name.casefold(), []).append(name)
+    if twice := [", ".join(dict.fromkeys(same)) for name, same in sorted(names.items()) if name and len(same) > 1]:
+        hint = "remove or rename one; upper and lower case are equal"
+        raise UserError("a column of the table must appear once", "; ".join(twice), hint=hint, file=path)
 
 
 def _check_points(table: "pd.DataFrame", path: Path) -> None:

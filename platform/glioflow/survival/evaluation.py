@@ -8,6 +8,7 @@ from scipy import stats
 
 from glioflow.survival import statistics
 from glioflow.survival.calibration import calibration, calibration_over_time
+from glioflow.survival.clinical import column_of
 from glioflow.survival.crossvalidation import (
     Learner,
     learner,
@@ -203,7 +204,7 @@ def _fewest(outcome: Outcome) -> int:
 
 def _without_values(rows: "pd.DataFrame", settings: SurvivalSettings) -> list[str]:
     """Warn of inputs that tell no patient from another, such as a feature that is undefined for all."""
-    known = {name: rows[name].nunique() for name in (*settings.shape_features, *settings.clinical)}
+    known = {name: rows[column_of(name, rows)].nunique() for name in (*settings.shape_features, *settings.clinical)}
     return [
         f"the input {name} is {'the same' if values else 'missing'} for all {len(rows)} patients"
         for name, values in known.items()

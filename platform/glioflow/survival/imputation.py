@@ -12,7 +12,7 @@ from sklearn.experimental import enable_iterative_imputer  # noqa: F401 - unlock
 from sklearn.impute import IterativeImputer
 
 from glioflow.errors import UserError
-from glioflow.survival.clinical import COLUMNS, TARGETS
+from glioflow.survival.clinical import COLUMNS, TARGETS, column_of
 from glioflow.survival.preparation import (
     ChainedImputer,
     ChainStep,
@@ -41,7 +41,8 @@ def describe_inputs(table: pd.DataFrame, settings: SurvivalSettings) -> list[Inp
         hint = "name one in survival.shape_features or survival.clinical"
         raise UserError("a survival stage must have at least one input", hint=hint)
     inputs: list[Input] = []
-    for name, source in named:
+    for asked, source in named:
+        name = column_of(asked, table)
         if name in TARGETS:
             raise UserError("an outcome must not be an input", name)
         if name not in table:

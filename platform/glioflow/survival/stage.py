@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from glioflow.errors import UserError, unknown_name
 from glioflow.json_values import JsonObject
-from glioflow.survival.clinical import COLUMNS, TARGETS, clinical_name, spelled_as, typed_value
+from glioflow.survival.clinical import COLUMNS, TARGETS, clinical_name, codes_of, spelled_as, typed_value
 from glioflow.survival.evaluated import Interval
 from glioflow.survival.fitted import CoxModel, FittedModel, LinearModel, LogisticModel, WeibullModel
 from glioflow.survival.preparation import Preparation, one_row
@@ -153,12 +153,18 @@ class SurvivalStage(BaseModel):
 
     def _known(self, features: Mapping[str, float | None], clinical: Mapping[str, object]) -> dict[str, object]:
         given: dict[str, object] = {}
+        levels = {entry.name: entry.levels or [] for entry in self.preparation.inputs}
         for name, value in clinical.items():
             typed = clinical_name(name)
-            if typed is None:
+            if typed is None or (name in levels and name not in COLUMNS):  # GlioFlow 0.1 left `Gender` as it was
                 given[name] = self._untyped(name, value)
-            else:
-                given[typed] = typed_value(typed, value, codes=COLUMNS[typed].sources.get(name))
+                continue
+            own = str(value).strip().removesuffix(".0") in levels.get(typed, ())  # a code in the stage's table, too
+            read = typed_value(typed, value, codes=None if own else codes_of(name))
+            if typed in given and given[typed] != read:
+                rule = f"two clinical values both mean {typed}, and differ"
+                raise UserError(rule, f"{given[typed]} and {read}", hint="send one of them")
+            given[typed] = read
         known: dict[str, object] = {}
         for entry in self.preparation.inputs:
             value = features.get(entry.name) if entry.source == "shape" else given.get(entry.name)
