@@ -98,11 +98,27 @@ def test_the_table_is_large_and_says_nothing_twice():
         *("T1 with/without", "T1 pre post", "T1 mit und ohne KM", "T1 avec et sans gado", "T1 con e senza mdc"),
         *("T1 con y sin contraste", "T1 z/bez kontrastu", "T1 met en zonder contrast", "T1 nativ + KM"),
         *("T1 ohne/mit KM", "T1 o./m. KM", "T1 m/o KM"),
+        *("T1 5min", "T1_MPRAGE 10 min", "T1 vibe 90sec", "t1 1.5 minutes"),
     ],
 )
-def test_a_description_that_says_both_is_refused(description):
+def test_a_description_that_says_both_or_a_time_that_may_follow_contrast_is_refused(description):
     with pytest.raises(UserError, match=r"before or after contrast.*choose one of: pre, post"):
         sequence_of_description(description)
+
+
+@pytest.mark.parametrize(
+    ("description", "sequence"),
+    [
+        *(("T1 5min post", "post"), ("T1 KM 10 min", "post"), ("T1 nativ 5min", "pre"), ("MOCO T1", "pre")),
+        *(("T1 min TE", "pre"), ("FLAIR 5min", "flair"), ("T2 4min30", "t2")),
+    ],
+)
+def test_a_time_beside_words_about_contrast_or_on_another_sequence_means_nothing(description, sequence):
+    assert sequence_of_description(description) == sequence
+
+
+def test_a_time_on_a_series_with_an_agent_beside_one_without_is_after_it():
+    assert name_series([Series("T1"), Series("T1 5min", agent="Gadovist")]) == ["pre", "post"]
 
 
 @pytest.mark.parametrize(

@@ -173,6 +173,8 @@ def _contrast(series: Series, t1: Sequence[Series], known: Collection[str]) -> s
     if (phase := _stated_phase(series)) is not None:
         return phase
     if not series.has_agent:
+        if series_words.is_timed(series.text):
+            raise _ambiguous(series)
         return "pre"
     others = [other for other in t1 if other is not series]
     if "pre" in known or any(

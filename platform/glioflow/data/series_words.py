@@ -41,6 +41,7 @@ _EITHER = re.compile(
     r"|\bw(?:ith)?/?o(?:ut)?[ /&]+(?:and )?w(?:ith)?\b"
     r"|\+ ?/ ?-|±"
 )
+_TIMED = re.compile(r"(?<![a-z0-9.,])\d+(?:[.,]\d+)? ?(?:min\w*|sec\w*|sek\w*)\b")
 _NO = (
     r"(?:w/o(?:ut)?|w-o|wo|without|no|non|not|never|nicht|keine?|o[./]?|v\.|u/|av|s(?= contra)|sans|ohne|sin|sem|senza"
     r"|zonder|utan|uten|bez|без|minus|before|vor|avant"
@@ -98,3 +99,8 @@ def contrast(text: str) -> set[str]:
         return {"pre", "post"}
     rest = _WITHOUT.sub(" ", text)
     return ({"pre"} if rest != text else set()) | ({"post"} if _WITH.search(rest) else set())
+
+
+def is_timed(text: str) -> bool:
+    """Return whether a plain description states minutes or seconds, after an injection or of the scan itself."""
+    return bool(_TIMED.search(text))
