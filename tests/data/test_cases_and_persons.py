@@ -323,6 +323,27 @@ def test_scans_that_numbers_tell_apart_are_doubtful_persons(tmp_path, names, dou
     assert len({patient for _, patient in ids(tmp_path)}) == len(names)
 
 
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        (("anna_t1", "berta_flair"), "anna_t1, berta_flair"),
+        (("t1", "anna_flair", "Anna_t2"), None),
+        (("anna_t1", "anna_new_flair", "anna_seg"), None),
+        (("301_ax_t1", "402_sag_flair"), None),
+        (("mprage_t1", "tse_flair", "case_t2"), None),
+    ],
+)
+def test_images_of_one_case_that_begin_with_different_names_are_doubtful(tmp_path, names, shown):
+    for folder in ("c1", "c2"):
+        for name in names:
+            (mask if name.endswith("seg") else image)(tmp_path / folder / f"{name}.nii.gz")
+    doubts = doubtful_persons(open_cohort(tmp_path))
+    assert [each.split("; if")[0] for each in doubts] == (
+        [] if shown is None else [f"cases with images of different names: c1 ({shown}); c2 ({shown})"]
+    )
+    assert set(doubts) <= set(check(tmp_path).remarks)
+
+
 @pytest.mark.parametrize("visits", ["['_1', '_2']", "['_[0-9]']"])
 @pytest.mark.parametrize("between", ["_", "/"])
 def test_a_cohort_declares_the_ends_of_names_that_are_visits(tmp_path, visits, between):

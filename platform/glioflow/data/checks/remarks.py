@@ -6,8 +6,10 @@ from pathlib import Path
 
 from glioflow.data.formats import brats
 from glioflow.data.formats.file_roles import DECLARED
+from glioflow.data.formats.nifti_names import unlike_owners
 from glioflow.data.formats.record import CaseFiles, Cohort, folders_of
 from glioflow.data.formats.tree import find_beside
+from glioflow.data.formats.volume_names import stem
 from glioflow.quantities import count
 
 # Names shown in one remark.
@@ -56,9 +58,32 @@ def _of_one_person(cohort: Cohort) -> list[str]:
 
 
 def doubtful_persons(cohort: Cohort) -> list[str]:
-    """Report which cases belong to different persons although their names may be those of one person's scans."""
+    """Report where names leave doubt: scans of one person that are several, and cases that may be of several."""
     if cohort.roles.declares_persons:
         return []
+    return [*_may_be_one(cohort), *_may_be_several(cohort)]
+
+
+def _may_be_several(cohort: Cohort) -> list[str]:
+    """Report the cases with files whose names begin with different words, which may be persons."""
+    if cohort.format != "nifti":
+        return []
+    found = [
+        f"{case.id} ({', '.join(pair)})"
+        for case in cohort.cases
+        if (pair := unlike_owners(stem(file) for file in cohort.roles.only("image", case.files))) is not None
+    ]
+    if not found:
+        return []
+    more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    how = "put each person's files into another folder"
+    return [
+        f"cases with images of different names: {'; '.join(found[:SHOWN])}{more}; if they are of two persons, {how}"
+    ]
+
+
+def _may_be_one(cohort: Cohort) -> list[str]:
+    """Report which cases belong to different persons although their names may be those of one person's scans."""
     cases: dict[str, list[tuple[str, str]]] = {}
     numbered: dict[str, list[tuple[str, str]]] = {}
     for case in _with_names_of_their_own(cohort):

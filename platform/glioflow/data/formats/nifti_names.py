@@ -238,6 +238,20 @@ def _numbered_persons(names: Iterable[str]) -> list[str]:
     return next((list(persons.values()) for persons in numbers.values() if len(persons) > 1), [])
 
 
+def unlike_owners(names: Iterable[str]) -> tuple[str, str] | None:
+    """Return two names of images that begin with words of which neither has all of the other's, or None.
+
+    `anna_t1` and `berta_flair`, which may be of two persons; not `anna_t1` and `anna_new_flair`. Numbers, and words for
+    series and techniques, are of images.
+    """
+    words: dict[str, set[str]] = {}
+    for name in names:
+        found = {each.lower() for each in re.split(r"[\W_]+", owner_of(name) or "") if each.isalpha()}
+        words[name] = found.difference(_OF_IMAGES, _OF_SERIES, _OF_FOLDERS)
+    pairs = itertools.combinations(words, 2)
+    return next((pair for pair in pairs if words[pair[0]] - words[pair[1]] and words[pair[1]] - words[pair[0]]), None)
+
+
 def channel_in(name: str) -> str | None:
     """Return the sequence in a file's name, `flair` for `p1_flair`; None if there is none."""
     return next((piece.lower() for piece in reversed(re.split("[_-]", name)) if is_channel_name(piece)), None)
