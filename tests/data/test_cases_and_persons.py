@@ -128,6 +128,25 @@ def test_own_cases_named_like_those_of_brats_that_may_be_scans_of_one_person_are
     assert {case.patient for case in open_cohort(tmp_path).cases} == {"P1", "P2"}
 
 
+@pytest.mark.parametrize(
+    ("folders", "found"),
+    [
+        (("siteA", "siteB"), [("siteA_P1", "siteA_P1"), ("siteB_P1", "siteB_P1")]),
+        (("P1/visit1", "P1/visit2"), [("P1_visit1", "P1"), ("P1_visit2", "P1")]),
+    ],
+)
+def test_own_cases_named_like_those_of_brats_are_told_apart_by_their_folders(tmp_path, folders, found):
+    for folder in folders:
+        written = write_brats(tmp_path / folder, "P1", labels=(0, 1))
+        if "visit" in folder:
+            for file in list(written.iterdir()):
+                file.rename(tmp_path / folder / file.name)
+            written.rmdir()
+    cohort = open_cohort(tmp_path)
+    assert [(case.id, case.patient) for case in cohort.cases] == found
+    assert cohort.read(found[1][0]).channels == ("flair", "t1", "t1ce", "t2")
+
+
 @pytest.mark.parametrize("case", ["P1", "P1_visit2", "BraTS2021_00001"])
 @pytest.mark.parametrize("ending", ["mask", "label", "tumor_mask", "gt"])
 def test_masks_under_other_names_beside_files_named_like_those_of_brats_are_not_dropped(tmp_path, case, ending):

@@ -60,12 +60,13 @@ _TABLES, _OF_VALIDATION = ("survival_info.csv", "survival_data.csv"), ("survival
 def detect(path: Path, files: Sequence[Path] = ()) -> bool:
     """Return whether a case among the files has at least three of the four modalities under BraTS names.
 
-    If it has the fourth under another name, such as `T1w` in BIDS, or masks under other names, it is none of BraTS.
+    It is none of BraTS if it has the fourth under another name, such as `T1w` in BIDS, or masks under other names, or
+    if folders tell cases of one name apart that BraTS did not name.
     """
     volumes = [file for file in files if is_nifti(file.name)]
     names = {(file.parent, stem(file).lower()) for file in volumes}
     groups = _groups(volumes)
-    if _has_other_masks(volumes, groups):
+    if _has_other_masks(volumes, groups) or _are_told_apart_by_folders(groups):
         return False
     for (folder, case), members in groups.items():
         missing = set(CHANNELS) - members.keys()
@@ -81,6 +82,12 @@ def _has_other_masks(volumes: Iterable[Path], groups: Mapping[tuple[Path, str], 
         return False
     named = (file for file in volumes if MASK_NAME.search(file.name) and not BRAIN_NAME.search(file.name))
     return any(groups.get((file.parent, case_name(file.name)), {}).keys() & set(CHANNELS) for file in named)
+
+
+def _are_told_apart_by_folders(groups: Mapping[tuple[Path, str], Mapping[str, Sequence[Path]]]) -> bool:
+    """Return whether a name that BraTS did not give is that of cases in several folders, such as sites or visits."""
+    own = [name for (_, name), members in groups.items() if {*CHANNELS} <= members.keys() and not is_named(name)]
+    return len(set(own)) < len(own)
 
 
 def open(path: Path, *, skip_incomplete: bool = False, masks: bool = True) -> Cohort:

@@ -268,6 +268,8 @@ def channel_name(name: str, case_id: str, folder: str) -> str:
         return name.removeprefix(owner).strip("_-")
     if name == folder and is_channel_name(name):  # `T1/T1`
         return name
+    if (owner := owner_of(name)) and case_id.startswith(f"{owner}_") and not name.startswith(case_id):
+        return name.removeprefix(owner).strip(_EDGES)  # `P1_t1` of the case `P1_visit1`
     rest = name.removeprefix(case_id)
     return (rest if rest != name else name.removeprefix(folder)).strip(_EDGES) or "image"
 
