@@ -33,6 +33,7 @@ EXPECTED = {
     "brats-2024-ped": ("BraTS-PED", 2, 2, "brats-2024-ped", "scheme: brats-2024-ped"),
     "brats-men-rt": ("BraTS-MEN-RT", 2, 2, "brats-men-rt", ""),
     "decathlon": ("nnU-Net or the Decathlon (dataset.json)", 2, 2, "decathlon", ""),
+    "ucsf-pdgm": ("UCSF-PDGM", 2, 2, "brats-2021", ""),
     "upenn-gbm": ("UPENN-GBM", 2, 3, "brats-2021", ""),
     "brats-tcga": ("BraTS-TCGA", 2, 2, "brats-2021", ""),
     "rembrandt": ("REMBRANDT", 2, 2, "brats-2021", ""),

@@ -118,6 +118,13 @@ EXAMPLES: Mapping[str, Example] = {
         {"dataset.json": _TASK01},
         stacked=True,
     ),
+    "ucsf-pdgm": Example(
+        _cases("UCSF-PDGM-0004", "UCSF-PDGM-0005"),
+        "{case}_nifti/{case}_{what}.nii.gz",
+        _names("FLAIR T1 T1c T2"),
+        ("{case}_nifti/{case}_tumor_segmentation.nii.gz",),
+        "brats-2021",
+    ),
     "upenn-gbm": Example(
         _cases("UPENN-GBM-00002_11", "UPENN-GBM-00002_21", "UPENN-GBM-00003_11"),
         "images_structural/{case}/{case}_{what}.nii.gz",
