@@ -117,6 +117,13 @@ def test_the_table_of_a_data_set_is_found_from_a_folder_above_it(tmp_path):
     assert re.search(r"2 clinical tables, of which none is used.*TrainingData/survival_info\.csv", cohort.notes[-1])
 
 
+def test_a_case_of_brats_in_two_folders_is_refused_with_what_to_do(tmp_path):
+    for copy in ("archive", "archive/BraTS2021"):
+        write_brats(tmp_path / copy, "BraTS2021_00006")
+    with pytest.raises(UserError, match=r"BraTS2021_00006 must be in one folder.*; give the folder above one of them"):
+        open_cohort(tmp_path)
+
+
 def test_missing_modality_is_named(tmp_path):
     folder = write_brats(tmp_path)
     (folder / "BraTS20_Training_001_t1ce.nii.gz").unlink()

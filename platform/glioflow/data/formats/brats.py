@@ -148,7 +148,8 @@ def _list_cases(
             if skip_incomplete:
                 continue
         if name in seen:
-            raise UserError(f"the case {name} must be in one folder", f"{seen[name]} and {folder}")
+            shown, hint = f"{seen[name]} and {folder}", "give the folder above one of them, or remove one"
+            raise UserError(f"the case {name} must be in one folder", shown, hint=hint)
         seen[name] = folder
         if twice := next((key for key, same in members.items() if len(same) > 1), None):
             rule = f"the modality {twice} of a case must be in one file"
