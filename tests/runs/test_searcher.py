@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import uuid
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -401,6 +402,25 @@ def test_a_search_stops_handing_out_after_five_equal_failures_and_says_why(searc
     fail("out of memory: 7 GiB")
     assert searcher.suggest("t1") == "FINISHED"
     assert searcher.trouble == "5 trials in a row failed alike: out of memory: 7 GiB"
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        lambda: f"no such file: '/home/runs/{uuid.uuid4().hex}/bundle'",
+        lambda: f"ValueError: {object()} cannot be a loss",
+        lambda: f"the process on node {uuid.uuid4()} ended",
+    ],
+    ids=["path of a run", "address in memory", "id of a node"],
+)
+def test_failures_that_differ_only_in_a_path_or_an_id_are_equal(searcher, reason):
+    announcer, _, _ = announcing(9)
+    LISTENERS["s"] = replace(LISTENERS["s"], give_up=searcher.give_up)
+    searcher.plan(9)
+    for _ in range(5):
+        announcer.on_trial_complete(0, [], trial("a", **result(0, 0.0), failed=reason()))
+    assert searcher.suggest("t1") == "FINISHED"
+    assert "5 trials in a row failed alike" in searcher.trouble
 
 
 def test_a_store_that_fails_while_a_trial_is_closed_ends_no_search_and_hears_of_it_later(tracking, monkeypatch):

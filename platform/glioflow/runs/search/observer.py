@@ -196,8 +196,8 @@ class Announcer(Callback):  # type: ignore[misc]
         self._show()
 
     def _count_failure(self, reason: str) -> None:
-        """Let no more trials begin where the last ones failed for one reason, whatever numbers are in it."""
-        alike = re.sub(r"[\d.]+", "#", reason)
+        """Let no more trials begin where the last ones failed for one reason, whatever numbers and ids are in it."""
+        alike = re.sub(r"\S*\d\S*", "#", reason)
         self._failures = [*self._failures, alike] if self._failures[-1:] == [alike] else [alike]
         listener = LISTENERS.get(self.search)
         if len(self._failures) == EQUAL_FAILURES and listener is not None and listener.give_up is not None:
