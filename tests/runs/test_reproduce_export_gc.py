@@ -31,6 +31,7 @@ from glioflow.runs.search.report import PARETO_FRONT
 from glioflow.runs.search.searcher import NUMBER
 from glioflow.runs.search.trial import TrialPlan, run_trial
 from glioflow.runs.train import test_patients as training
+from glioflow.runs.train.trained_bundle import send_bundle
 from glioflow.runs.train.training import train_plan
 from glioflow.runs.train.worker import Worker
 from glioflow.tracking import BUNDLE, RunWriter, Tracking
@@ -68,6 +69,17 @@ def start(tracking, tiny, prepared, made):
 
 
 # Export
+
+
+def test_a_training_that_was_killed_before_its_test_is_resumed_and_not_registered(start, tracking, made):
+    run_id = start(status="KILLED")
+    with pytest.raises(UserError, match="cannot be downloaded"):
+        register(run_id, name="glioma")
+    tracking.log_folder(run_id, made, folder=BUNDLE)
+    with pytest.raises(UserError, match=rf"only a finished run can be registered.*KILLED.*resume.*{run_id}"):
+        register(run_id, name="glioma")
+    tracking.finish(run_id)
+    assert register(run_id, name="glioma").version == 1
 
 
 def test_an_export_is_a_whole_bundle_with_card_and_checksums_that_needs_no_mlflow(start, tracking, tmp_path):
@@ -388,7 +400,7 @@ def here(monkeypatch):
     def fit(plan):
         writer = RunWriter(plan.tracking_uri, plan.run_id, plan.spool)
         metrics = train_plan(plan, Worker(lambda epoch, metrics, _: writer.write(metrics, step=epoch)))
-        writer.close()
+        send_bundle(plan, writer)
         return metrics
 
     monkeypatch.setattr(reproducing, "fit_on_train", fit)
@@ -414,7 +426,6 @@ def trained(tracking, steady, prepared, here):
     settings = {"experiment": steady, "prepared": prepared.path, "split": split, "run_id": run_id}
     plan = Plan(**settings, tracking_uri=tracking.uri, folder=run_folder(run_id), created="2026-01-01T00:00:00+00:00")
     tracking.log_metrics(run_id, {**here(plan), "test/dice_mean": 0.5})
-    tracking.log_folder(run_id, plan.bundle, folder=BUNDLE)
     tracking.finish(run_id)
     return run_id
 

@@ -11,6 +11,15 @@ from glioflow.runs.launch import Setting, open_cohort_for
 from glioflow.tracking import Tracking
 
 
+def check_finished(run: Any, verb: str) -> None:
+    """Refuse a run that is not finished for what needs a whole one, such as `registered`; raises `UserError`."""
+    run_id, status = run.info.run_id, run.info.status
+    if status != "FINISHED":
+        is_training = run.data.tags.get("glioflow.kind") == "train"
+        hint = f"finish it with {option('resume', run_id)} first" if is_training else "give the id of a finished run"
+        raise UserError(f"only a finished run can be {verb}", f"run {run_id}, {status}", hint=hint)
+
+
 def recorded_setting(tracking: Tracking, run: Any, data: str | Path | None) -> Setting:
     """Return experiment, cohort and split of a run that trained.
 

@@ -116,6 +116,7 @@ class Run(RunWriter):
         if error is None:
             self.finish()
             self.close(patience_s=self.patience_s)
+            send_waiting(self.uri, self.run_id)  # what its workers on other nodes could not
         else:
             self.abandon(error)
 

@@ -4,9 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from glioflow import cluster
-from glioflow.bundle.format import read_description
 from glioflow.bundle.prediction import Predictor
-from glioflow.cluster.remote_home import fetch
 from glioflow.config import Experiment
 from glioflow.data.prepared.remote import open_here
 from glioflow.data.splits import Split
@@ -16,6 +14,7 @@ from glioflow.runs.plan import Plan, plan_of
 from glioflow.runs.progress import TRAINED, ProgressFile
 from glioflow.runs.scoring import CohortScores, score_cases
 from glioflow.runs.train.run import fit_on_train
+from glioflow.runs.train.trained_bundle import fetch_bundle
 from glioflow.runs.train.training import train_plan
 from glioflow.runs.train.worker import Worker
 from glioflow.tracking import BUNDLE
@@ -65,20 +64,20 @@ def run_fold(plan: Plan) -> CohortScores:
             run.write(metrics, step=epoch)
 
         if plan.experiment.training.max_workers > 1:
-            fetch(plan.bundle)
-            metrics = read_description(plan.bundle).metrics
+            fetch_bundle(plan)
         else:
-            metrics = train_plan(plan, Worker(report)) or {}
+            train_plan(plan, Worker(report))
+            run.log_folder(plan.bundle, folder=BUNDLE)
         cohort = open_here(plan.prepared)
         train, test = cohort.cases(plan.split.train), cohort.cases(plan.split.test)
+        predictor = Predictor.load(plan.bundle)
         scores = score_cases(
-            Predictor.load(plan.bundle),
+            predictor,
             test,
             known=train,
             with_features=True,
             say=ProgressFile(plan.progress).section("test", TRAINED, 1),
         )
-        run.log_metrics({**metrics, **flatten_summary(scores.summary(), "test")})
-        run.log_folder(plan.bundle, folder=BUNDLE)
+        run.log_metrics({**predictor.description.metrics, **flatten_summary(scores.summary(), "test")})
         run.log_text(JUDGED, scores.model_dump_json())
     return scores

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import TypedDict
 
 from glioflow import bundle, cluster
-from glioflow.errors import RunFailed, UserError, option
+from glioflow.errors import RunFailed, UserError
 from glioflow.progress import Say, quiet
 from glioflow.runs.launch import check_machine, check_resources, opening_of
 from glioflow.runs.plan import plan_of
 from glioflow.runs.progress import followed, shown
-from glioflow.runs.recorded import recorded_setting
+from glioflow.runs.recorded import check_finished, recorded_setting
 from glioflow.runs.train.run import fit_on_train
 from glioflow.runs.train.test_patients import score_test_patients
 from glioflow.tracking import BUNDLE, PATIENCE_S, Tracking
@@ -75,11 +75,7 @@ def reproduce(run_id: str, data: str | Path | None = None, *, say: Say = quiet) 
     kind = before.data.tags.get("glioflow.kind")
     if kind not in KINDS:
         raise UserError("only a run that trained one network can be reproduced", f"run {run_id} of kind {kind}", KINDS)
-    if before.info.status != "FINISHED":
-        hint = (
-            f"finish it with {option('resume', run_id)} first" if kind == "train" else "give the id of a finished run"
-        )
-        raise UserError("only a finished run can be reproduced", f"run {run_id}, {before.info.status}", hint=hint)
+    check_finished(before, "reproduced")
     setting = recorded_setting(tracking, before, data)
     check_machine(setting.experiment)
     cluster.connect()
@@ -100,7 +96,6 @@ def reproduce(run_id: str, data: str | Path | None = None, *, say: Say = quiet) 
         if kind != "trial":
             metrics = {**metrics, **score_test_patients(plan).metrics}
         run.log_metrics(metrics)
-        run.log_folder(plan.bundle, folder=BUNDLE)
         run.close(patience_s=PATIENCE_S)  # the comparison reads it from MLflow
         weights = _weights(tracking, run_id), bundle.read_description(plan.bundle).files[bundle.WEIGHTS]
         compared, differences = _compare_numbers(tracking, run_id, again)

@@ -143,7 +143,7 @@ def _train(run: Run, trial_plan: TrialPlan, plan: Plan) -> TrialReport:
     if trial_plan.tables is not None:
         metrics[f"val/{C_INDEX}"] = c_index(trial_plan.tables, [each.features for each in plans], plan.experiment)
     run.log_metrics(metrics)
-    if len(plans) == 1:  # with several folds, no fold's model is the trial's
+    if len(plans) == 1 and not _on_ray_train(plan):  # with several folds, no fold's model is the trial's
         run.log_folder(plan.bundle, folder=BUNDLE)
     reached: TrialReport = {
         METRIC: metrics["val/dice_mean"] or 0.0,
@@ -179,16 +179,20 @@ def _train_once(run: Run, plan: Plan) -> bool:
         fetch(plan.features)
         fetch(plan.bundle)
     done = (plan.bundle / "model.json").exists()
-    if not done:
-        if plan.experiment.training.min_workers > 1:
+    if _on_ray_train(plan):
+        if plan.fold is None or not done:  # the worker that ends such a trial sends its bundle
             fit_on_train(plan, callbacks=[Relay(plan.run_id, plan.experiment.training.epochs)])
-        else:
-            _train_here(run, plan)
+    elif not done:
+        _train_here(run, plan)
         if plan.fold is not None:  # the next folds may be trained on another node
             share(plan.features)
             share(plan.bundle)
     drop_checkpoint(plan.folder / CHECKPOINT / plan.part)
     return not done
+
+
+def _on_ray_train(plan: Plan) -> bool:
+    return plan.experiment.training.min_workers > 1
 
 
 def drop_checkpoint(folder: Path) -> None:

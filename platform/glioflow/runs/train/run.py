@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import ray.train
 
-from glioflow import bundle, cluster
+from glioflow import cluster
 from glioflow.cluster.lease import holding
-from glioflow.cluster.remote_home import fetch, ray_storage, share
+from glioflow.cluster.remote_home import fetch, ray_storage
 from glioflow.cluster.storage import home
 from glioflow.config import Experiment
 from glioflow.errors import RunFailed, UserError, option
@@ -27,6 +27,7 @@ from glioflow.runs.train.failures import cause_of
 from glioflow.runs.train.lost_nodes import LostNodes
 from glioflow.runs.train.overlays import OVERLAYS, drawn
 from glioflow.runs.train.test_patients import PER_PATIENT, score_test_patients
+from glioflow.runs.train.trained_bundle import fetch_description, send_bundle
 from glioflow.runs.train.training import train_plan
 from glioflow.runs.train.waiting import waiting_for_workers
 from glioflow.runs.train.worker import Worker
@@ -100,7 +101,6 @@ def train_in(setting: Setting, opened: AbstractContextManager[Run], say: Say = q
         run.log_json(PER_PATIENT, test.rows)
         for name, content in {**test.report, **_curves(setting.tracking, run.run_id)}.items():
             run.log_bytes(f"report/{name}", content)
-        run.log_folder(plan.bundle, folder=BUNDLE)
     with suppress(OSError):
         withdraw_sent(run.run_id)
     with suppress(Exception):  # MLflow is unreachable: `register` makes it
@@ -144,7 +144,7 @@ def _check_begun(experiment: Experiment, source: Source, tracking: Tracking, run
     """Refuse a run that is no unfinished training of this experiment on this cohort; raises `UserError`."""
     _check_kind(tracking, run_id)
     resumed_experiment(experiment, tracking, run_id)
-    if tracking.has_artifact(run_id, BUNDLE):
+    if tracking.run(run_id).info.status == "FINISHED" and tracking.has_artifact(run_id, BUNDLE):
         hint = f"`glioflow register {run_id}` makes it a version"
         raise UserError(
             f"{option('resume')} must be the id of an unfinished run", f"run {run_id}, which has its bundle", hint=hint
@@ -159,7 +159,10 @@ def _resumed(setting: Setting, run_id: str) -> Setting:
 
 
 def fit_on_train(plan: Plan, *, callbacks: Sequence[Any] = ()) -> dict[str, float | None]:
-    """Run `train_plan` on Ray Train, its controller calling `callbacks`; return the bundle's validation metrics.
+    """Run `train_plan` on Ray Train, its controller calling `callbacks`, and send the bundle as `send_bundle`.
+
+    Returns:
+        The bundle's validation metrics.
 
     Raises:
         RunFailed: With the worker's own words.
@@ -190,9 +193,8 @@ def fit_on_train(plan: Plan, *, callbacks: Sequence[Any] = ()) -> dict[str, floa
     except Exception as error:
         drop_torn(folder)
         raise RunFailed(cause_of(error)) from error
-    fetch(plan.bundle)
     fetch(plan.features)
-    return bundle.read_description(plan.bundle).metrics
+    return fetch_description(plan).metrics
 
 
 def _worker(config: dict[str, Any]) -> None:
@@ -229,6 +231,5 @@ def _worker(config: dict[str, Any]) -> None:
             _log.warning("checkpoint %s is not whole; the training starts over", given)
             resume = None
         train_plan(plan, Worker(report, rank, world_size, resume, keep, behind))
-    if rank == 0:
-        share(plan.features)
-        share(plan.bundle)
+    if writer is not None:
+        send_bundle(plan, writer)

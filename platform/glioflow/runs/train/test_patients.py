@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 
 from glioflow import cluster
 from glioflow.bundle.prediction import Predictor
-from glioflow.cluster.remote_home import fetch
 from glioflow.data.prepared.remote import open_here
 from glioflow.errors import RunFailed
 from glioflow.evaluation import flatten_summary
@@ -15,6 +14,7 @@ from glioflow.runs.plan import Plan
 from glioflow.runs.progress import TRAINED, ProgressFile
 from glioflow.runs.scoring import score_cases
 from glioflow.runs.train.failures import cause_of
+from glioflow.runs.train.trained_bundle import fetch_bundle
 
 # Scores of each test patient, which the cards of its versions summarize by subgroup.
 PER_PATIENT = "test_patients.json"
@@ -47,8 +47,7 @@ def score_test_patients(plan: Plan) -> TestScores:
 def _score_in_task(plan_json: str) -> TestScores:
     cluster.silence()
     plan = Plan.model_validate_json(plan_json)
-    fetch(plan.bundle)
-    predictor, cohort = Predictor.load(plan.bundle), open_here(plan.prepared)
+    predictor, cohort = Predictor.load(fetch_bundle(plan)), open_here(plan.prepared)
     scored = score_cases(
         predictor,
         cohort.cases(plan.split.test),
