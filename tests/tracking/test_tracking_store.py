@@ -87,14 +87,16 @@ def test_artifacts_read_back_from_another_working_folder(tracking, tmp_path, mon
         again.read_json(run_id, "other.json")
 
 
-def test_artifacts_of_runs_that_were_listed_are_found_without_asking_for_each_run(tracking, monkeypatch):
+@pytest.mark.parametrize("known_by", ["a list of all runs", "reading the run"])
+def test_artifacts_of_runs_that_are_known_are_found_without_asking_the_store_again(tracking, monkeypatch, known_by):
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     run_id = run(tracking)
     tracking.log_json(run_id, "said.json", {"x": 1})
     tracking.log_bytes(run_id, "report/picture.png", b"png")
     again = Tracking()
-    assert run_id in {each.info.run_id for each in again.every_run()}
+    known = again.every_run() if known_by == "a list of all runs" else [again.run(run_id)]
+    assert [each.info.run_id for each in known] == [run_id]
     monkeypatch.setattr(SqlAlchemyStore, "get_run", lambda *_: pytest.fail("the store was asked"))
     assert again.has_artifact(run_id, "said.json")
     assert not again.has_artifact(run_id, "picture.png")

@@ -23,7 +23,7 @@ class Artifacts:
 
         self.client, self.uri, self._error = client, uri, MlflowException
         self._scratch: tempfile.TemporaryDirectory[str] | None = None  # a killed process leaves it behind
-        self._addresses: dict[str, str] = {}  # artifact addresses of runs that were started or listed here
+        self._addresses: dict[str, str] = {}  # artifact addresses of runs that were started, read or listed here
 
     def log_picture(self, run_id: str, path: str | Path, *, key: str, step: int, when_ms: int) -> None:
         """Log a PNG as the picture `key` of a step, which MLflow shows with a slider; repeated calls log it once.

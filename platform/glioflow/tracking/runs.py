@@ -171,7 +171,7 @@ class Runs(Artifacts):
             UserError: If no run has this id.
         """
         try:
-            return self.client.get_run(run_id)
+            run = self.client.get_run(run_id)
         except self._error:
             if not re.fullmatch("[0-9a-f]{32}", run_id):
                 rule, hint = (
@@ -181,6 +181,8 @@ class Runs(Artifacts):
                 raise UserError(rule, run_id, hint=hint) from None
             hint = "look up the id in MLflow; GLIOFLOW_HOME or MLFLOW_TRACKING_URI names the store"
             raise UserError(f"no run has the id {run_id} at {self.shown}", hint=hint) from None
+        self._addresses[run_id] = str(run.info.artifact_uri)
+        return run
 
     def metric_history(self, run_id: str, key: str) -> list[float]:
         """Return a metric's values by step."""
