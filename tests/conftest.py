@@ -1,5 +1,6 @@
 """What many tests stand on: a tiny cohort, a home of its own for each test, an MLflow store that costs no migration."""
 
+import functools
 import re
 import shutil
 import subprocess
@@ -71,10 +72,14 @@ def prepared(lgg: Path, tiny: Experiment, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture(scope="session")
 def _empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from mlflow.store.db import utils
+
     from glioflow.tracking import Tracking
 
     path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
     Tracking(f"sqlite:///{path}")
+    # MLflow reads all its migrations anew for each store that it opens, to name the newest.
+    utils._get_latest_schema_revision = functools.cache(utils._get_latest_schema_revision)
     return path
 
 
