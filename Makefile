@@ -41,9 +41,10 @@ docs: setup ## into docs/_build/html; every warning is an error
 	$(BIN)/python -m sphinx -q -W -b html -d docs/_build/doctrees docs docs/_build/html
 
 # Two at a time. Ray's tests wait more than they compute, so the others run beside them, in processes that start no Ray.
-# The others yield to them, since Ray's take longer; Ray itself lets its workers yield to others (nice 15).
+# `docs` is not among them: a test of `test-alone` builds the site just so.
+# The others yield to Ray's, which take longer; Ray itself lets its workers yield to others (nice 15).
 test: setup
-	@$(MAKE) --no-print-directory --jobs=2 lint docs test-on-ray test-alone
+	@$(MAKE) --no-print-directory --jobs=2 lint test-on-ray test-alone
 
 test-on-ray: setup ## a file whose tests start Ray has the word `ray` (tests/conftest.py sees to it)
 	$(BIN)/python -m pytest --numprocesses=2 --max-worker-restart=0 --dist=loadfile --durations=10 \
