@@ -175,7 +175,7 @@ def _draw(axes: "Axes", picture: Picture) -> None:
     image = picture.image
     low, high = picture.window or window_of(image)
     axes.imshow(image, cmap="gray", vmin=low, vmax=high, interpolation="nearest", aspect=picture.aspect)
-    axes.set_title(picture.title, fontsize=7.5, color=INK, pad=2)
+    axes.set_title(picture.title, fontsize=7.5, color=INK, pad=2, y=1)  # without y, each is fitted around hidden ticks
     if picture.mask is None:
         return
     for value in np.unique(picture.mask[picture.mask > 0]):
