@@ -136,7 +136,7 @@ def test_other_folds_and_a_finished_training_are_named_before_ray_starts(begin, 
     (tmp_path / "bundle").mkdir()
     (tmp_path / "bundle" / "model.json").write_text("{}")
     tracking.log_folder(run_id, tmp_path / "bundle", folder="bundle")
-    tracking.finish(run_id)
+    tracking.log_metrics(run_id, {"test/dice_mean": 0.5})
     with pytest.raises(UserError, match="the id of an unfinished run"):
         train(searched, lgg, resume=run_id)
 

@@ -82,6 +82,13 @@ def test_a_training_that_was_killed_before_its_test_is_resumed_and_not_registere
     assert register(run_id, name="glioma").version == 1
 
 
+def test_a_training_that_was_killed_after_its_test_is_registered(start, tracking, made):
+    run_id = start(status="KILLED")
+    tracking.log_metrics(run_id, {"test/dice_mean": 0.5})
+    tracking.log_folder(run_id, made, folder=BUNDLE)
+    assert register(run_id, name="glioma").version == 1
+
+
 def test_an_export_is_a_whole_bundle_with_card_and_checksums_that_needs_no_mlflow(start, tracking, tmp_path):
     made = register(start(), name="glioma")
     out = export("glioma/1", tmp_path / "some" / "where")

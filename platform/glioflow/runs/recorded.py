@@ -20,6 +20,13 @@ def check_finished(run: Any, verb: str) -> None:
         raise UserError(f"only a finished run can be {verb}", f"run {run_id}, {status}", hint=hint)
 
 
+def is_scored(run: Any) -> bool:
+    """Return whether a run has the scores of its test patients, if it is of a kind that scores some after training."""
+    return run.data.tags.get("glioflow.kind") not in ("train", "fold") or any(
+        key.startswith("test/") for key in run.data.metrics
+    )
+
+
 def recorded_setting(tracking: Tracking, run: Any, data: str | Path | None) -> Setting:
     """Return experiment, cohort and split of a run that trained.
 

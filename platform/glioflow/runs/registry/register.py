@@ -16,7 +16,7 @@ from glioflow.promotion.golden import GOLDEN, golden_answer, golden_study
 from glioflow.runs.analysis.survival import masks_of, read_stage
 from glioflow.runs.crossval.ensemble import make_ensemble
 from glioflow.runs.crossval.run import VOLUME_INTERVAL
-from glioflow.runs.recorded import check_finished
+from glioflow.runs.recorded import check_finished, is_scored
 from glioflow.runs.train.test_patients import PER_PATIENT
 from glioflow.tracking import BUNDLE, CHALLENGER, Tracking, Version
 
@@ -37,8 +37,8 @@ def register(
             if it is one, else the one on whose masks the survival stage was fitted, if any.
 
     Raises:
-        UserError: If a run does not exist, is not finished, has no bundle, stage or interval, or has a bundle that
-            cannot be loaded.
+        UserError: If a run does not exist, is not finished and not scored, has no bundle, stage or interval, or has a
+            bundle that cannot be loaded.
     """
     if name is not None:
         check_not_reserved(name)
@@ -48,7 +48,7 @@ def register(
         make_ensemble(tracking, run_id)
         run = tracking.run(run_id)  # read again: it now has scores of the test patients
         crossval = crossval or (run_id if tracking.has_artifact(run_id, VOLUME_INTERVAL) else None)
-    elif tracking.has_artifact(run_id, BUNDLE):  # which it has before it is finished
+    elif not is_scored(run) and tracking.has_artifact(run_id, BUNDLE):
         check_finished(run, "registered")
     folder = tracking.download(f"runs:/{run_id}/{BUNDLE}")
     stage = read_stage(survival) if survival else None

@@ -20,6 +20,7 @@ from glioflow.reports.figures import curves
 from glioflow.runs.launch import Setting, open_setting, opening_of
 from glioflow.runs.plan import Plan, plan_of
 from glioflow.runs.progress import followed, note_epoch, shown
+from glioflow.runs.recorded import is_scored
 from glioflow.runs.resuming import check_source, resumed_experiment, resumed_setting
 from glioflow.runs.source import Source
 from glioflow.runs.train.checkpoints import Behind, Stored, drop_torn, is_whole, withdraw_sent
@@ -144,7 +145,8 @@ def _check_begun(experiment: Experiment, source: Source, tracking: Tracking, run
     """Refuse a run that is no unfinished training of this experiment on this cohort; raises `UserError`."""
     _check_kind(tracking, run_id)
     resumed_experiment(experiment, tracking, run_id)
-    if tracking.run(run_id).info.status == "FINISHED" and tracking.has_artifact(run_id, BUNDLE):
+    run = tracking.run(run_id)
+    if (run.info.status == "FINISHED" or is_scored(run)) and tracking.has_artifact(run_id, BUNDLE):
         hint = f"`glioflow register {run_id}` makes it a version"
         raise UserError(
             f"{option('resume')} must be the id of an unfinished run", f"run {run_id}, which has its bundle", hint=hint
