@@ -109,7 +109,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @example(base={}, values={"loss.terms": TERMS})
 @example(base={"loss": {"terms": TERMS}}, values={"loss.terms": [], "loss.name": "dice"})
 @example(base={"model": {"architecture": "buda-unet", "weights": "imagenet"}}, values={"model.architecture": "unet"})
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_an_override_and_the_same_value_in_the_file_give_equal_experiments(path, base, values):
     if any(a != b and b.startswith(f"{a}.") for a in values for b in values):
         return  # a section and a key in it: their order decides
