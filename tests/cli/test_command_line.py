@@ -346,5 +346,6 @@ def test_a_verb_that_says_nothing_yet_says_that_it_loads_and_then_how_long_it_is
             time.sleep(0.01)
             lines += capsys.readouterr().err.splitlines()
         say("search: trial 1")
-    assert lines[:2] == ["demo: loading", "waiting for the first step of demo (0 s so far)"]
+    assert lines[0] == "demo: loading"
+    assert lines[1].startswith("waiting for the first step of demo (")
     assert capsys.readouterr().err.splitlines()[-1] == "search: trial 1"

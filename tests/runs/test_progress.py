@@ -70,7 +70,7 @@ def test_until_a_worker_begins_lines_say_that_it_is_waited_for(tmp_path: Path, m
             time.sleep(0.01)
         ProgressFile(path).note("epoch 1 of 2", 0.5)
         heard.wait_for(0.5)
-    assert heard.lines[0] == heard.lines[1] == "waiting for a worker to start (0 s so far)"
+    assert all(line.startswith("waiting for a worker to start (") for line in heard.lines[:2])
     assert heard.lines[-1] == "epoch 1 of 2"
 
 
