@@ -101,6 +101,7 @@ from glioflow.cluster import silence
 
 for _ in range(2):
     silence()
+logging.basicConfig()  # as in a worker of Ray Train
 logging.getLogger("glioflow.training.fitting").info("training data on disk")
 """
     environment = {**os.environ, "GLIOFLOW_VERBOSE": verbose}

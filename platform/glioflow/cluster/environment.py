@@ -152,6 +152,7 @@ def silence() -> None:
     if os.environ.get("GLIOFLOW_VERBOSE") and not log.handlers:  # Python drops what is not at least a warning
         log.setLevel(logging.INFO)
         log.addHandler(logging.StreamHandler())
+        log.propagate = False  # Ray Train's workers have a handler of their own, which would show each line again
     if not (in_ray_job() or "ray" in sys.modules):  # Ray reads it when it is imported
         address = os.environ.get("RAY_ADDRESS")
         if not address or _is_on_loopback_alone(address):
