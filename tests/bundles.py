@@ -13,7 +13,7 @@ TINY: dict[str, Any] = {
     "name": "tiny",
     "preprocess": [{"step": "unit"}, {"step": "resize", "size": 32}],
     "split": {"method": "counts", "counts": [4, 2, 2]},
-    "model": {"architecture": "buda-unet"},
+    "model": {"architecture": "buda-unet", "options": {"features": [8, 8, 16, 16, 16]}},
     "training": {"epochs": 2, "steps_per_epoch": 2, "batch_size": 4, "precision": "fp32"},
     "gate": {"min_patients": 2},
 }
