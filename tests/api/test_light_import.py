@@ -36,6 +36,23 @@ def test_importing_the_package_loads_nothing_but_its_own_few_modules():
     assert own == "['glioflow', 'glioflow.errors', 'glioflow.version']"
 
 
+def test_a_wrong_experiment_and_a_cohort_that_is_not_there_are_refused_before_ray_is_imported():
+    code = """
+import sys, glioflow as gf
+for verb in (gf.train, gf.crossval, gf.search):
+    for experiment, cohort in (("nowhere.yaml", None), (gf.Experiment(), "nowhere")):
+        try:
+            verb(experiment, cohort)
+        except gf.UserError as error:
+            print(error)
+print(sorted({"torch", "ray", "mlflow"} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    *errors, heavy = done.stdout.splitlines()
+    assert ["nowhere does not exist" in line or "nowhere.yaml does not exist" in line for line in errors] == [True] * 6
+    assert heavy == "[]"
+
+
 @pytest.mark.parametrize("name", sorted(set(gf.__all__) - {"__version__"}))
 def test_every_public_name_is_there_with_a_docstring(name):
     assert name in dir(gf)

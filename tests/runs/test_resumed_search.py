@@ -25,7 +25,7 @@ SEARCH = {"name": "s", "space": {"training.learning_rate": RATE, "model.architec
 @pytest.fixture
 def begun(tiny, prepared, tracking):
     """Return the setting of a search that was begun, and its run."""
-    experiment = override(tiny, {"search": SEARCH})
+    experiment = override(tiny, {"model.options": {}, "search": SEARCH})
     setting = Setting(experiment, prepared, make_split(prepared.records, experiment.split), tracking)
     return setting, begin_run(tracking, opening_of(setting, "search", "s", tags={"search": "s", "kind": "search"}))
 

@@ -3,24 +3,25 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from glioflow import cluster
 from glioflow.api.inputs import Overrides, check_number, read_experiment, run_of
 from glioflow.api.results import Result, Summarized, metrics_table, patients_tables
-from glioflow.config import Experiment
+from glioflow.config import Experiment, data_source
 from glioflow.evaluation.patients import CaseScores
 from glioflow.json_values import JsonObject
 from glioflow.progress import Say, print_progress
 from glioflow.reports.tables import Table
-from glioflow.runs.crossval import run as crossval_run
-from glioflow.runs.search import run as search_run
-from glioflow.runs.search.board import Board
-from glioflow.runs.search.conclusion import Searched
-from glioflow.runs.train import run as train_run
+
+if TYPE_CHECKING:
+    from glioflow.runs.search.board import Board
+    from glioflow.runs.search.conclusion import BestTrial
+    from glioflow.runs.search.report import Finalist
 
 
 @dataclass(frozen=True)
-class TrainingResult(train_run.Trained, Result):
+class TrainingResult(Result):
     """A finished training.
 
     Attributes:
@@ -28,6 +29,10 @@ class TrainingResult(train_run.Trained, Result):
         model_uri: URI of its bundle in MLflow.
         metrics: By name; `val/` are of the validation patients, `test/` of the test patients.
     """
+
+    run_id: str
+    model_uri: str
+    metrics: dict[str, float | None]
 
     def tables(self) -> list[Table]:
         """Return the chief metrics, validation beside test."""
@@ -66,7 +71,7 @@ class CrossvalResult(Summarized):
 
 
 @dataclass(frozen=True)
-class SearchResult(Searched, Result):
+class SearchResult(Result):
     """A finished search.
 
     Attributes:
@@ -80,6 +85,13 @@ class SearchResult(Searched, Result):
         objectives: Objectives of the search.
     """
 
+    name: str
+    run_id: str
+    num_trials: int
+    best: "BestTrial"
+    experiment: Experiment
+    front: "list[Finalist]"
+    cost: dict[str, float]
     objectives: tuple[str, ...] = ()
 
     def to_json(self) -> JsonObject:
@@ -125,8 +137,10 @@ def train(
         UserError: If anything given is wrong; no run is left behind then.
         RunFailed: If the training fails; its run can be resumed.
     """
+    settings = _checked(experiment, data, overrides)
+    from glioflow.runs.train import run as train_run
+
     with cluster.ending():
-        settings = read_experiment(experiment, overrides)
         trained = train_run.train(settings, data, resume=None if resume is None else run_of(resume), say=say)
     return TrainingResult(**vars(trained))
 
@@ -156,8 +170,10 @@ def crossval(
         UserError: If anything given is wrong.
         RunFailed: If a fold fails; the results of the others are kept for `resume`.
     """
+    settings = _checked(experiment, data, overrides)
+    from glioflow.runs.crossval import run as crossval_run
+
     with cluster.ending():
-        settings = read_experiment(experiment, overrides)
         done = crossval_run.crossval(
             settings, data, folds=folds, hold_out_test=hold_out_test, resume=resume and run_of(resume), say=say
         )
@@ -184,7 +200,7 @@ def search(
     overrides: Overrides = (),
     resume: str | None = None,
     say: Say = print_progress,
-    show: Callable[[Board], None] | None = None,
+    show: "Callable[[Board], None] | None" = None,
 ) -> SearchResult:
     """Search the experiment's space with Ray Tune and Optuna; every trial is a run below the search's.
 
@@ -203,11 +219,20 @@ def search(
         RunFailed: If no trial succeeds or none can continue; finished work is kept for `resume`.
     """
     check_number("trials", trials, 1)
+    settings = _checked(experiment, data, overrides)
+    if trials is not None:
+        read_experiment(settings, {"search.trials": trials})  # its bounds are those of the key
+    if budget is not None:
+        settings = read_experiment(settings, {"search.budget_hours": budget})
+    from glioflow.runs.search import run as search_run
+
     with cluster.ending():
-        settings = read_experiment(experiment, overrides)
-        if trials is not None:
-            read_experiment(settings, {"search.trials": trials})  # its bounds are those of the key
-        if budget is not None:
-            settings = read_experiment(settings, {"search.budget_hours": budget})
         searched = search_run.search(settings, data, trials=trials, resume=resume, say=say, show=show)
     return SearchResult(**vars(searched), objectives=tuple(settings.search.objectives))
+
+
+def _checked(experiment: Experiment | str | Path, data: str | Path | None, overrides: Overrides) -> Experiment:
+    """Return the experiment whose cohort is there; checked before Ray is imported, which takes seconds."""
+    settings = read_experiment(experiment, overrides)
+    data_source(data, settings.data.source)
+    return settings
