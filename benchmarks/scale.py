@@ -6,7 +6,8 @@ Cohorts of synthetic records, two cases a patient and four slices a case, withou
 judgements are drawn at random. Up to 10,000 cases there are raw files too, a tiny NIfTI image and a mask each. For each
 stage the CPU seconds at each size and the exponent of growth, fitted to their
 logarithms: 1 is linear, 2 quadratic. A constant part makes it smaller. It is a little above 1 for what is sorted, and
-where the records of all cases no longer fit the processor's caches. Writes what it found to scale.md beside this file.
+where the records of all cases no longer fit the processor's caches. Writes what it found to scale.md beside this file,
+and draws it in pictures/scale.png.
 """
 
 import argparse
@@ -15,13 +16,16 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 from machine import first_lines
+from matplotlib import pyplot
 
 from glioflow.audit import find_image_leaks, find_split_leaks
 from glioflow.data.batches.sampling import PatchBatches, SliceBatches
@@ -39,6 +43,7 @@ from glioflow.data.targets import TargetSettings
 from glioflow.evaluation import Reliability
 from glioflow.runs.scoring import CohortScores, join
 
+matplotlib.use("agg")
 CASES, SLICES, DRAWS = (1_000, 10_000, 100_000), 4, 1_000
 # Each stage is measured so often, by the shortest; once where it takes long.
 REPEATS, LONG_S = 3, 1.0
@@ -218,8 +223,27 @@ def exponent(numbers: Sequence[int], seconds: Sequence[float]) -> float:
     return float(np.polyfit(x, y, 1)[0]) if len(x) > 1 else math.nan
 
 
+def plot(numbers: Sequence[int], found: Sequence[Mapping[str, float]], file: Path) -> None:
+    """Draw the seconds of each stage against the number of cases, beside a line that grows as they do."""
+    stages = list(found[0])
+    figure, axes = pyplot.subplots(math.ceil(len(stages) / 5), 5, figsize=(15, 11), sharex=True, layout="constrained")
+    for stage, plane in zip_longest(stages, axes.flat):
+        if stage is None:
+            plane.set_visible(False)
+            continue
+        seconds = [each[stage] for each in found if stage in each]
+        known = numbers[: len(seconds)]
+        plane.loglog(numbers, [seconds[0] * number / numbers[0] for number in numbers], "--", color="0.7")
+        plane.loglog(known, seconds, "o-")
+        plane.set_title(f"{stage}\nn^{exponent(known, seconds):.2f}", fontsize=8)
+    figure.supxlabel("cases")
+    figure.supylabel("CPU seconds (dashed: in proportion to the cases)")
+    figure.savefig(file, dpi=70)
+    pyplot.close(figure)
+
+
 def main() -> None:
-    """Measure, print and write."""
+    """Measure, print, write and draw."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--cases", type=int, nargs="+", default=CASES)
     parser.add_argument("--million", action="store_true", help="a million cases too; takes about 7 GB of memory")
@@ -239,8 +263,12 @@ def main() -> None:
         values = [each[stage] for each in found if stage in each]
         shown = [f"{value:.3g}" for value in values] + [""] * (len(found) - len(values))
         lines.append(f"| {stage} | {' | '.join(shown)} | {exponent(numbers[: len(values)], values):.2f} |")
-    text = "\n".join([*first_lines("Scale", (time.monotonic() - began) / 60, load), *lines, ""])
+    drawn = said.report.parent / "pictures" / f"{said.report.stem}.png"
+    drawn.parent.mkdir(exist_ok=True)
+    picture = f"![seconds of each stage against the number of cases](pictures/{drawn.name})"
+    text = "\n".join([*first_lines("Scale", (time.monotonic() - began) / 60, load), *lines, "", picture, ""])
     said.report.write_text(text)
+    plot(numbers, found, drawn)
     print(text)
 
 
