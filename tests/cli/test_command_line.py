@@ -153,6 +153,14 @@ def closed_port():
 
 SURROUNDINGS = {
     "an object store without a server": ({"GLIOFLOW_HOME": "s3://b/home"}, "MLFLOW_TRACKING_URI must name a server"),
+    "an object store with a password": (
+        {"GLIOFLOW_HOME": "s3://key:hush@bucket/home"},
+        "GLIOFLOW_HOME must not contain a password, since it stands in logs; got s3://bucket/home",
+    ),
+    "an object store with a token": (
+        {"GLIOFLOW_HOME": "s3://bucket/home?token=hush"},
+        "GLIOFLOW_HOME must not contain a password, since it stands in logs; got s3://bucket/home?token=;",
+    ),
     "an object store without a bucket": ({"GLIOFLOW_HOME": "s3://"}, "GLIOFLOW_HOME must name a bucket"),
     "an object store with one slash": ({"GLIOFLOW_HOME": "s3:/b/home"}, "such as s3://bucket/glioflow"),
     "an object store in capitals": ({"GLIOFLOW_HOME": "S3://b/home"}, "such as s3://bucket/glioflow"),

@@ -110,6 +110,17 @@ def test_masks_whose_numbers_were_made_those_of_another_year_may_have_the_names_
     assert open_cohort(tmp_path).notes == ()
 
 
+def test_metastases_with_a_resection_cavity_are_read_once_the_scheme_is_given(tmp_path):
+    write_case(tmp_path, "BraTS-MET-00014-000", (0, 1, 2, 3))
+    write_case(tmp_path, "BraTS-MET-00014-001", (0, 2, 3, 4))
+    with pytest.raises(UserError, match=r"got \[0, 2, 3, 4\]; write `scheme: NAME`.*brats-2024-gli"):
+        open_cohort(tmp_path).read("BraTS-MET-00014-001")
+    (tmp_path / "cohort.yaml").write_text("scheme: brats-2024-gli\n")
+    cohort = open_cohort(tmp_path)
+    assert set(np.unique(cohort.read("BraTS-MET-00014-001").mask)) == {0, 2, 3, 4}
+    assert ({case.patient for case in cohort.cases}, cohort.notes) == ({"BraTS-MET-00014"}, ())
+
+
 def test_check_says_that_the_names_of_cases_imply_other_labels_than_the_person(tmp_path):
     write_case(tmp_path, "BraTS-MET-00001-000", (0, 1, 2, 3))
     (tmp_path / "cohort.yaml").write_text("scheme: brats-2013\n")

@@ -321,7 +321,7 @@ def test_versions_count_up_and_carry_tags_aliases_and_their_run(tracking, made):
 def test_a_name_that_would_not_work_everywhere_is_refused(tracking, made, name):
     with pytest.raises(UserError, match="a model's name must begin with a letter or digit"):
         tracking.register(name, run(tracking), made, tags={})
-    with pytest.raises(UserError, match="is registered|must be given by its name"):
+    with pytest.raises(UserError, match=r"is registered|must be given by its name"):
         tracking.versions(name)
 
 

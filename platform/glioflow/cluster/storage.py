@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from glioflow.cluster.environment import in_ray_job
-from glioflow.cluster.logins import without_password
+from glioflow.cluster.logins import has_password, without_password
 from glioflow.errors import UserError, option
 
 _UNFIT = re.compile(r"%[0-9A-Fa-f]{2}|\?")
@@ -21,7 +21,7 @@ def home_uri() -> str | None:
     """Return `$GLIOFLOW_HOME` if it is an object store; None if the home is a folder.
 
     Raises:
-        UserError: If it is the URI of a folder, names no bucket, or begins with a tilde.
+        UserError: If it is the URI of a folder, names no bucket, contains a password, or begins with a tilde.
     """
     named = os.environ.get("GLIOFLOW_HOME", "")
     if named.startswith("file:"):
@@ -32,6 +32,10 @@ def home_uri() -> str | None:
         raise UserError(rule, named, hint="give the whole path")
     if re.match("[A-Za-z0-9+]+:/", named) is None:
         return None
+    if has_password(named):
+        rule = "GLIOFLOW_HOME must not contain a password, since it stands in logs"
+        hint = "set the store's own variables, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        raise UserError(rule, without_password(named), hint=hint)
     if re.fullmatch("[a-z][a-z0-9+]*://[^/?#]+(/[^?#]*)?", named) is None:
         rule = "GLIOFLOW_HOME must name a bucket if it is an object store"
         raise UserError(rule, named, hint="give an address such as s3://bucket/glioflow")
