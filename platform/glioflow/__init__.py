@@ -116,7 +116,10 @@ def __getattr__(name: str) -> Any:
         meant = _FUNCTION_OF.get(name) or nearest_choice(name, __all__)
         question = "" if meant is None or name.startswith("_") else f"; did you mean gf.{meant}?"
         raise AttributeError(f"module 'glioflow' has no attribute {name!r}{question}")
-    value = globals()[name] = getattr(import_module(_MODULE_OF[name]), name)
+    value = getattr(import_module(_MODULE_OF[name]), name)
+    if callable(value) and not isinstance(value, type):
+        value = import_module("glioflow.api.arguments").checked(value)
+    globals()[name] = value
     return value
 
 

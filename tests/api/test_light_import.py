@@ -70,6 +70,24 @@ def test_every_function_is_typed_and_says_what_each_argument_is(name):
 
 
 @pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        (lambda: gf.train(gf.Experiment(), 3), "data must be a path; got 3 of type int"),
+        (lambda: gf.train(gf.Experiment(), "x", overrides=3), "overrides must be texts such as"),
+        (lambda: gf.evaluate("starter", None), "source must be a path; got None"),
+        (lambda: gf.crossval(gf.Experiment(), folds="3"), "folds must be a whole number; got '3' of type str"),
+        (lambda: gf.promote("glioma", version="2"), "version must be a whole number; got '2'"),
+        (lambda: gf.plan("cohort", minutes="3"), "minutes must be a number; got '3'"),
+        (lambda: gf.predict_studies("starter", "study", "out"), "studies must be a list, each a path; got 'study'"),
+        (lambda: gf.predict_studies("starter", [3], "out"), r"studies must be a list, each a path; got \[3\]"),
+    ],
+)
+def test_an_argument_of_a_wrong_type_is_named_with_what_it_must_be(call, expected):
+    with pytest.raises(gf.UserError, match=expected):
+        call()
+
+
+@pytest.mark.parametrize(
     ("name", "meant"), [("tarin", "train"), ("gc", "collect_garbage"), ("predict", "predict_studies")]
 )
 def test_an_unknown_name_is_an_attribute_error_that_names_the_one_that_was_meant(name, meant):

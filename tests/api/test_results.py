@@ -119,7 +119,7 @@ def test_mistakes_are_user_errors(lgg, tmp_path, quiet):
         "a registered model must be its name": lambda: gf.rollback(3),
         "of type int": lambda: gf.promote(3),
         "trials must be at least 1; got 0": lambda: gf.search(gf.Experiment(), lgg, trials=0, say=quiet),
-        "trials must be a number; got 'x'": lambda: gf.search(gf.Experiment(), lgg, trials="x", say=quiet),
+        "trials must be a whole number; got 'x'": lambda: gf.search(gf.Experiment(), lgg, trials="x", say=quiet),
         "keep must be at least 1; got 0": lambda: gf.collect_garbage(keep=0),
         "shadow must be at least 0 and at most 1; got 2": lambda: gf.serve(shadow=2),
         "port must be at least 1 and at most 65535; got 0": lambda: gf.serve_page(port=0),

@@ -45,7 +45,9 @@ def wrong_type(rule: str, value: object, hint: str | None = None) -> UserError:
 
 
 def override_list(overrides: Overrides) -> list[str]:
-    """Return overrides as `section.key=value` texts."""
+    """Return overrides as `section.key=value` texts; raises `UserError` if they are something else."""
+    if not isinstance(overrides, Iterable):
+        raise wrong_type("overrides must be texts such as 'training.epochs=3', or values by key", overrides)
     if isinstance(overrides, Mapping):
         return [f"{key}={json.dumps(value)}" for key, value in overrides.items()]
     return [overrides] if isinstance(overrides, str) else list(overrides)
