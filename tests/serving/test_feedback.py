@@ -250,6 +250,15 @@ def test_labels_of_two_meanings_are_two_cohorts(api, lgg):
     assert [open_cohort(folder).labels for folder in places[:2]] == [*meanings[:2]]
 
 
+def test_gateways_that_make_the_key_of_patients_at_once_make_one(tmp_path, monkeypatch):
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(8) as pool:
+        for number in range(50):
+            monkeypatch.setenv("GLIOFLOW_HOME", str(tmp_path / str(number)))
+            assert len(set(pool.map(lambda _: Feedback().key_of("Anna"), range(8)))) == 1
+
+
 def test_the_quota_holds_for_many_posts_at_once_and_after_a_rejection(tiny, case_files):
     from concurrent.futures import ThreadPoolExecutor
 

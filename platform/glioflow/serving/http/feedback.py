@@ -8,7 +8,6 @@ import fcntl
 import hashlib
 import hmac
 import itertools
-import os
 import re
 import secrets
 import shutil
@@ -258,13 +257,9 @@ class Feedback:
         """Return the key of a person, which begins the names of accepted cases."""
         path = self.folder / "patient.key"
         if not path.is_file():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-                with os.fdopen(descriptor, "wb") as file:
-                    file.write(secrets.token_bytes(32))
-            except FileExistsError:  # another replica was faster
-                pass
+            with self._one_at_a_time():
+                if not path.is_file():
+                    atomic.write_bytes(path, secrets.token_bytes(32), mode=0o600)
         secret = path.read_bytes()
         if len(secret) != 32:
             raise UserError("the key of patients must have 32 bytes", f"{len(secret)} bytes", file=path)
