@@ -137,7 +137,7 @@ def train(
         UserError: If anything given is wrong; no run is left behind then.
         RunFailed: If the training fails; its run can be resumed.
     """
-    settings = _checked(experiment, data, overrides)
+    settings = _checked(experiment, data, overrides, resume)
     from glioflow.runs.train import run as train_run
 
     with cluster.ending():
@@ -170,7 +170,7 @@ def crossval(
         UserError: If anything given is wrong.
         RunFailed: If a fold fails; the results of the others are kept for `resume`.
     """
-    settings = _checked(experiment, data, overrides)
+    settings = _checked(experiment, data, overrides, resume)
     from glioflow.runs.crossval import run as crossval_run
 
     with cluster.ending():
@@ -219,7 +219,7 @@ def search(
         RunFailed: If no trial succeeds or none can continue; finished work is kept for `resume`.
     """
     check_number("trials", trials, 1)
-    settings = _checked(experiment, data, overrides)
+    settings = _checked(experiment, data, overrides, resume)
     if trials is not None:
         read_experiment(settings, {"search.trials": trials})  # its bounds are those of the key
     if budget is not None:
@@ -231,8 +231,11 @@ def search(
     return SearchResult(**vars(searched), objectives=tuple(settings.search.objectives))
 
 
-def _checked(experiment: Experiment | str | Path, data: str | Path | None, overrides: Overrides) -> Experiment:
-    """Return the experiment whose cohort is there; checked before Ray is imported, which takes seconds."""
+def _checked(
+    experiment: Experiment | str | Path, data: str | Path | None, overrides: Overrides, resume: object
+) -> Experiment:
+    """Return the experiment; its cohort is looked for before Ray is imported, which takes seconds."""
     settings = read_experiment(experiment, overrides)
-    data_source(data, settings.data.source)
+    if resume is None:  # else what is resumed is checked first
+        data_source(data, settings.data.source)
     return settings
