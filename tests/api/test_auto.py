@@ -8,7 +8,7 @@ import pytest
 import glioflow as gf
 from glioflow.api import auto_state
 from glioflow.api.auto import STAGES, _result, go_through, how_to_serve
-from glioflow.api.auto_stages import BEST, FINAL, Work, _timed, _unfinished, lengthened, settle
+from glioflow.api.auto_stages import BEST, FINAL, Work, _finished, _unfinished, lengthened, settle
 from glioflow.api.auto_state import AutoState, begin_state, read_state
 from glioflow.atomic import write_text
 from glioflow.data.synthetic.cohort import synthesize_lgg
@@ -135,11 +135,11 @@ def test_what_was_timed_before_the_budget_was_refused_is_not_timed_again(home, t
     tracking, work = Tracking(), Work(begin_state("a", tmp_path, 1.0), quiet)
     run_id = tracking.start(tiny.name, "timed", tags={"glioflow.kind": "train"})
     work.state.since_ms = tracking.run(run_id).info.start_time
-    assert (_timed(work, tiny), _unfinished(work, tiny, "train")) == (None, run_id)
+    assert (_finished(work, tiny, "train"), _unfinished(work, tiny, "train")) == (None, run_id)
     tracking.finish(run_id)
-    assert (_timed(work, tiny), _unfinished(work, tiny, "train")) == (run_id, None)
+    assert (_finished(work, tiny, "train"), _unfinished(work, tiny, "train")) == (run_id, None)
     work.state.since_ms += 1
-    assert _timed(work, tiny) is None, "it is another auto's"
+    assert _finished(work, tiny, "train") is None, "it is another auto's"
 
 
 def test_a_cohort_with_errors_ends_at_its_check(home, tmp_path):

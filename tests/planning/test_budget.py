@@ -11,7 +11,7 @@ COSTS = Costs(step_s=0.5, other_s=40)
 
 def seconds_of(shares, costs, slots):
     training = costs.training_s(shares.epochs, shares.steps_per_epoch)
-    return shares.search_s + (math.ceil(shares.folds / slots) + 1) * training
+    return shares.search_s + (math.ceil((shares.folds + 1) / slots)) * training
 
 
 @pytest.mark.parametrize("minutes", [20, 60, 240, 6000])
@@ -45,9 +45,15 @@ def test_a_short_budget_gives_up_the_search_first_and_folds_then():
 
 @pytest.mark.parametrize(
     ("train", "val", "test", "expected"),
-    [(40, 12, 13, (5, True)), (3, 1, 1, (4, True)), (2, 1, 1, (3, True)), (1, 1, 1, (3, False))],
+    [
+        (40, 12, 13, (5, True)),
+        (8, 2, 2, (5, True)),
+        (7, 2, 2, (5, False)),
+        (3, 1, 1, (5, False)),
+        (1, 1, 1, (3, False)),
+    ],
 )
-def test_few_patients_get_fewer_folds_and_the_fewest_are_all_cross_validated(train, val, test, expected):
+def test_few_patients_are_all_cross_validated_and_the_fewest_in_fewer_folds(train, val, test, expected):
     assert fold_patients({"train": train, "val": val, "test": test}, 5) == expected
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from glioflow import cluster
 from glioflow.api.auto_runs import describe_trial, seconds_of, step_seconds
 from glioflow.api.auto_state import AutoState, Outcome, fingerprint_at, search_of
 from glioflow.api.cohorts import check
-from glioflow.api.experiments import crossval, search, train
+from glioflow.api.experiments import CrossvalResult, crossval, search, train
 from glioflow.api.planning import plan
 from glioflow.api.registry import RegisteredVersion, promote, register
 from glioflow.atomic import write_text
@@ -100,7 +101,8 @@ def measure(work: Work) -> Outcome:
         experiment,
         {"name": f"{experiment.name}-timed", "training.epochs": 1, "training.steps_per_epoch": _TIMED},
     )
-    run_id = _timed(work, short) or train(short, work.state.cohort, say=work.say).run_id
+    # It may have been timed before the budget was refused as too short.
+    run_id = _finished(work, short, "train") or train(short, work.state.cohort, say=work.say).run_id
     tracking = Tracking()  # what it downloads is there as long as it is
     run = tracking.run(run_id)
     step_s = step_seconds(run, experiment)
@@ -108,7 +110,9 @@ def measure(work: Work) -> Outcome:
     slots = work.outcome("plan")["slots"]
     patients = read_description(tracking.find_bundle(run_id)[0]).origin.num_patients
     folds, hold_out = fold_patients(patients, experiment.split.folds)
-    shares = share_out(costs, work.state.left_s, folds=folds, slots=slots, search=True, hold_out=hold_out)
+    # Where validation patients are too few to choose an epoch on, they are too few to choose a network on.
+    search = experiment.chooses_on_validation
+    shares = share_out(costs, work.state.left_s, folds=folds, slots=slots, search=search, hold_out=hold_out)
     if shares is None:
         least = math.ceil((work.state.spent_s + least_seconds(costs, slots=slots)) / 36) / 100
         raise UserError(
@@ -133,7 +137,9 @@ def search_space(work: Work) -> Outcome:
     left_s = shares.search_s - training_s - (work.state.spent_s - work.outcome("measure")["spent_s"])
     if not begun and (not shares.search_s or left_s <= 0):
         write_text(work.folder / BEST, to_yaml(planned))
-        return {"skipped": "the budget is too small for a search"}
+        few = not planned.chooses_on_validation
+        why = "the validation patients are too few to choose on" if few else "the budget is too small for a search"
+        return {"skipped": why}
     done = search(
         override(planned, {"search.name": name}),
         work.state.cohort,
@@ -175,18 +181,35 @@ def settle(work: Work) -> Outcome:
 
 
 def cross_validate(work: Work) -> Outcome:
-    """Cross-validate the winner on all but the test patients, unless the others are too few for folds."""
+    """Cross-validate the winner on all but the test patients, unless the others are too few to spare them.
+
+    If the final model is not the ensemble of the folds, its training is one more beside theirs.
+    """
+    folds, hold_out = work.outcome("settle")["shares"]["folds"], work.outcome("measure")["hold_out_test"]
     experiment = work.experiment(FINAL)
-    done = crossval(
-        experiment,
-        work.state.cohort,
-        folds=work.outcome("settle")["shares"]["folds"],
-        hold_out_test=work.outcome("measure")["hold_out_test"],
-        resume=_unfinished(work, experiment, "crossval"),
-        say=work.say,
-    )
+
+    def validate() -> CrossvalResult:
+        return crossval(
+            experiment,
+            work.state.cohort,
+            folds=folds,
+            hold_out_test=hold_out,
+            resume=_unfinished(work, experiment, "crossval"),
+            say=work.say,
+        )
+
+    if is_ensemble(folds, hold_out=hold_out) or work.outcome("plan")["slots"] == 1:
+        done = validate()
+    else:
+        beside = ThreadPoolExecutor(1, "beside")
+        try:
+            validating = beside.submit(validate)
+            _final_run(work, experiment, lambda text, part=None: work.say(f"final model: {text}" if text else "", part))
+            done = validating.result()
+        finally:
+            beside.shutdown(wait=False)  # if the other training failed, Ray ends before this one is waited for
     values = done.to_json()
-    values["hold_out_test"] = work.outcome("measure")["hold_out_test"]
+    values["hold_out_test"] = hold_out
     kept = (
         "hold_out_test",
         "run_id",
@@ -209,9 +232,17 @@ def train_final(work: Work) -> Outcome:
         make_ensemble(tracking, run_id)
         metrics = tracking.run(run_id).data.metrics
         return {"run_id": run_id, "metrics": _test_dice(metrics), "ensemble_of": folds}
-    experiment = work.experiment(FINAL)
-    done = train(experiment, work.state.cohort, resume=_unfinished(work, experiment, "train"), say=work.say)
-    return {"run_id": done.run_id, "metrics": _test_dice(done.metrics)}
+    run_id = _final_run(work, work.experiment(FINAL), work.say)
+    return {"run_id": run_id, "metrics": _test_dice(Tracking().run(run_id).data.metrics)}
+
+
+def _final_run(work: Work, experiment: Experiment, say: Say) -> str:
+    """Return the run of the final model, which is trained unless that was done beside the folds."""
+    trained = _finished(work, experiment, "train")
+    if trained is not None:
+        return trained
+    unfinished = _unfinished(work, experiment, "train")
+    return train(experiment, work.state.cohort, resume=unfinished, say=say).run_id
 
 
 def _test_dice(metrics: Mapping[str, float | None]) -> dict[str, float | None]:
@@ -277,9 +308,9 @@ def lengthened(experiment: Experiment, shares: Shares) -> Experiment:
     return override(experiment, {**chosen, "search.first": first})
 
 
-def _timed(work: Work, short: Experiment) -> str | None:
-    """Return the short training that was timed before the budget was refused as too short; None where there is none."""
-    newest = _own_run(work, short, "train")
+def _finished(work: Work, experiment: Experiment, kind: str) -> str | None:
+    """Return the run of this kind that an earlier attempt finished; None where there is none."""
+    newest = _own_run(work, experiment, kind)
     return None if newest is None or newest.info.status != "FINISHED" else str(newest.info.run_id)
 
 

@@ -1,8 +1,8 @@
 """Division of a budget of hours into training length, folds and search time, from the cost of a short training.
 
-The unit is one training. A cross-validation counts one per fold, a final model one more unless the folds are
-the final model (see `is_ensemble`), and a search gets the time of `SEARCH_WORTH` of them on every slot. The steps of a
-training follow from the rest.
+The unit is one training. A cross-validation counts one per fold, a final model, which trains beside the folds, one more
+unless the folds are the final model (see `is_ensemble`), and a search gets the time of `SEARCH_WORTH` of them on every
+slot. The steps of a training follow from the rest.
 """
 
 import math
@@ -19,6 +19,8 @@ RESERVE, VALIDATING = 0.05, 0.25
 FEWEST_FOLDS = 3
 # With fewer folds, each network trains on too few patients: one fold tests, one chooses, the others train.
 ENSEMBLE_FOLDS = 5
+# With fewer patients besides the test patients, the folds take these in as well (a convention).
+FEWEST_BESIDE_TEST = 10
 _EPOCHS = (8, 6, 4, 3, 2, 1)
 
 
@@ -96,7 +98,7 @@ def share_out(
     available = spendable(costs, left_s)
     ways = [(search, folds), (False, folds), (False, min(folds, FEWEST_FOLDS))]
     for searching, many in ways:
-        ending = math.ceil(many / slots) + (not is_ensemble(many, hold_out=hold_out))
+        ending = math.ceil((many + (not is_ensemble(many, hold_out=hold_out))) / slots)
         length = _length(costs, available / (ending + SEARCH_WORTH * searching))
         if length is None or (searching and math.prod(length) < SEARCH_STEPS):
             continue
@@ -118,13 +120,13 @@ def fold_patients(patients: Mapping[str, int], folds: int) -> tuple[int, bool]:
         folds: Wanted number of folds.
     """
     others = patients["train"] + patients["val"]
-    hold_out = others >= FEWEST_FOLDS
+    hold_out = others >= FEWEST_BESIDE_TEST
     return min(folds, others if hold_out else others + patients["test"]), hold_out
 
 
 def least_seconds(costs: Costs, *, slots: int) -> float:
     """Return the seconds below which nothing fits: the shortest trainings, three folds, no search."""
-    trainings = math.ceil(FEWEST_FOLDS / slots) + 1
+    trainings = math.ceil((FEWEST_FOLDS + 1) / slots)
     # Rounded up, so that this is enough.
     return math.ceil((trainings * costs.training_s(1, FEWEST_STEPS) + _closing(costs)) / (1 - RESERVE)) + 1
 
