@@ -10,8 +10,8 @@ from typing import Protocol, TypeVar
 Item = TypeVar("Item")
 # Seconds to the first line about many similar steps, and between the next ones.
 FIRST_S, LINE_S = 2.0, 15.0
-# Seconds between lines about what is waited for.
-WAIT_S = 10.0
+# Seconds between lines about what is waited for, in the first minute and later.
+WAIT_S, MINUTE_S = 10.0, 60.0
 
 
 class Say(Protocol):
@@ -33,12 +33,18 @@ def print_progress(text: str, part: float | None = None) -> None:
 
 @contextmanager
 def waiting(what: str, say: Say) -> Iterator[Callable[[], None]]:
-    """Say every 10 s, while a block runs, that it waits for `what` and for how long; give what ends this earlier."""
-    began, over = time.monotonic(), threading.Event()
+    """Say while a block runs that it waits for `what` and for how long; give what ends this earlier.
+
+    A line comes every 10 s in the first minute and every minute afterwards.
+    """
+    began, over, told = time.monotonic(), threading.Event(), 0.0
 
     def tell() -> None:
-        if not over.is_set():
-            say(f"waiting for {what} ({time.monotonic() - began:.0f} s so far)")
+        nonlocal told
+        waited = time.monotonic() - began
+        if not over.is_set() and (waited < MINUTE_S or waited - told >= MINUTE_S):
+            told = waited
+            say(f"waiting for {what} ({waited:.0f} s so far)")
 
     with repeating(tell, every_s=WAIT_S):
         yield over.set

@@ -7,6 +7,8 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 import typer
@@ -357,3 +359,22 @@ def test_a_verb_that_says_nothing_yet_says_that_it_loads_and_then_how_long_it_is
     assert lines[0] == "demo: loading"
     assert lines[1].startswith("waiting for the first step of demo (")
     assert capsys.readouterr().err.splitlines()[-1] == "search: trial 1"
+
+
+def test_who_waits_long_reads_fewer_lines_after_the_first_minute(monkeypatch):
+    now, lines = [0.0], []
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    @contextmanager
+    def ten_minutes(call, *, every_s):
+        for _ in range(60):
+            now[0] += every_s
+            call()
+        yield
+
+    monkeypatch.setattr(progress, "repeating", ten_minutes)
+    with progress.waiting("a worker", lambda text, part=None: lines.append(text)):
+        pass
+    assert lines[:3] == [f"waiting for a worker ({seconds} s so far)" for seconds in (10, 20, 30)]
+    assert len(lines) == 5 + 9
+    assert lines[-1] == "waiting for a worker (590 s so far)"

@@ -123,7 +123,7 @@ def _stop(line: str, code: int) -> None:
 
 @contextmanager
 def _loading(title: str, say: Callable[[str], None]) -> Iterator[Callable[[], None]]:
-    """Say so if nothing else is said in the first 2 s of a block, and then every 10 s; give what ends this."""
+    """Say so if nothing else is said in the first 2 s of a block, and then as `waiting` does; give what ends this."""
     timer = threading.Timer(FIRST_S, say, [f"{title}: loading"])
     timer.daemon = True
     timer.start()

@@ -49,7 +49,7 @@ class ProgressFile:
 def shown(files: Mapping[str, Path], say: Say) -> Iterator[None]:
     """Show the workers' progress while a block waits: a bar every second, and a line with the time left now and then.
 
-    Until the first of them begins, a line every 10 s says so.
+    Until the first of them begins, lines say that they wait.
 
     Args:
         files: Progress file of each worker, by the prefix of its lines, which may be empty.
