@@ -160,7 +160,7 @@ def _shortened(value: str) -> str:
 
 def mentions(text: str, value: str) -> bool:
     """Return whether a text contains `value` as a separate word or words."""
-    return re.search(rf"(?<!\w){re.escape(value)}(?!\w)", text) is not None
+    return value != "" and re.search(rf"(?<!\w){re.escape(value)}(?!\w)", text) is not None
 
 
 def _invitation(value: str | None, choices: list[str]) -> str:
