@@ -50,6 +50,7 @@ def test_the_words_of_a_library_become_one_line_even_where_it_has_none(words, wh
         (UserError("a rule"), "a rule"),
         (UserError("a rule", 3, ["x", "y"]), "a rule; got 3; choose one of: x, y"),
         (UserError("a rule", "", ["x"]), "a rule; got ''; choose x"),
+        (UserError("a model must be NAME@alias, or so", ""), "a model must be NAME@alias, or so; got ''"),
         (UserError("no model is registered", choices=[], hint="register one"), "no model is registered; register one"),
         (UserError("'/x/y' does not exist", "/x/y", hint="give a folder"), "'/x/y' does not exist; give a folder"),
         (UserError("epochs must be at least 10", 1), "epochs must be at least 10; got 1"),
