@@ -245,7 +245,7 @@ def test_only_a_promoted_model_is_served():
 @pytest.mark.ray
 def test_a_budget_of_minutes_ends_with_a_registered_model_and_a_report(home, tmp_path):
     cohort = tmp_path / "kaggle_3m"
-    synthesize_lgg(cohort, patients=12, seed=0, size=64, slices=(10, 14))
+    synthesize_lgg(cohort, patients=10, seed=0, size=64, slices=(10, 14))
     try:
         done = gf.auto(cohort, hours=0.15, name="small", say=quiet)
     except UserError as error:  # a slow machine says how much it needs
@@ -255,6 +255,12 @@ def test_a_budget_of_minutes_ends_with_a_registered_model_and_a_report(home, tmp
         done = gf.auto(cohort, resume="small", hours=float(needed[1]) + 0.05, say=quiet)
     assert list(done.stages) == list(STAGES)
     assert done.version == 1
+    assert done.stages["search"]["skipped"] == "the validation patients are too few to choose on"
+    assert done.stages["crossval"]["num_patients"] == 10, "the test patients are too few to be left out"
+    tracking = Tracking()
+    final = tracking.run(done.stages["train"]["run_id"]).info
+    folds = [run.info for run in tracking.children("small", done.stages["crossval"]["run_id"])]
+    assert final.start_time < max(fold.end_time for fold in folds), "it was not trained beside the folds"
     assert done.dice_ci95[0] <= done.dice_mean <= done.dice_ci95[1]
     assert done.report.read_text().count("data:image/png") >= 3
     assert gf.load("small@challenger").predict(cohort / sorted(path.name for path in cohort.iterdir())[0]).json["tumor"]
