@@ -8,7 +8,7 @@ from glioflow.config.experiment import load_experiment
 from glioflow.data.formats.detect import open_cohort
 from glioflow.data.splits import SplitSettings, read_split
 from glioflow.errors import UserError
-from glioflow.survival.clinical import read_clinical
+from glioflow.survival.clinical_table import read_clinical
 
 
 @pytest.fixture

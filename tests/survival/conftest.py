@@ -1,4 +1,4 @@
-"""A small made-up cohort in which age and shape may or may not matter."""
+"""Clinical tables as files, and a small made-up cohort in which age and shape may or may not matter."""
 
 import numpy as np
 import pandas as pd
@@ -28,3 +28,13 @@ def make_table():
         return table
 
     return make
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text, name="table.csv"):
+        path = tmp_path / name
+        path.write_text(text)
+        return path
+
+    return write

@@ -8,7 +8,7 @@ import pytest
 
 from glioflow.errors import UserError
 from glioflow.survival import SurvivalSettings, SurvivalStage
-from glioflow.survival.clinical import read_clinical
+from glioflow.survival.clinical_table import read_clinical
 from glioflow.survival.evaluation import evaluate_stage
 from glioflow.survival.stage_fitting import fit_stage
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glioflow.audit.leaks import Leak
-from glioflow.survival.clinical import TARGETS, clinical_name, column_of
+from glioflow.survival.clinical_columns import TARGETS, clinical_name, column_of
 from glioflow.survival.outcome import Outcome, choose_task, take_outcome
 from glioflow.survival.settings import SurvivalSettings
 

@@ -16,7 +16,8 @@ from glioflow.label_schemes import LabelScheme
 from glioflow.memory import free_memory
 from glioflow.progress import Say, counted, quiet
 from glioflow.survival import SurvivalSettings
-from glioflow.survival.clinical import patient_key, read_clinical
+from glioflow.survival.clinical_csv import patient_key
+from glioflow.survival.clinical_table import read_clinical
 from glioflow.survival.outcome import choose_task, take_outcome
 
 # Fewest persons for a split: one to test on, one to choose on, the others to train on.

@@ -20,7 +20,8 @@ from glioflow.reports import case_pictures as examples
 from glioflow.reports import cohort_figures as draw
 from glioflow.reports.case_facts import CaseFacts, edges_of, read_facts
 from glioflow.reports.page import Drawing, Section, render_page
-from glioflow.survival.clinical import MISSING, patient_key, patients_of, read_rows
+from glioflow.survival.clinical_columns import MISSING
+from glioflow.survival.clinical_csv import patient_key, patients_of, read_rows
 
 # Shown if no experiment names its own.
 TOUR: tuple[Step, ...] = (

@@ -8,7 +8,7 @@ from scipy import stats
 
 from glioflow.survival import statistics
 from glioflow.survival.calibration import calibration, calibration_over_time
-from glioflow.survival.clinical import column_of
+from glioflow.survival.clinical_columns import column_of
 from glioflow.survival.crossvalidation import (
     Learner,
     learner,

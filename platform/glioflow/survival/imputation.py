@@ -12,7 +12,7 @@ from sklearn.experimental import enable_iterative_imputer  # noqa: F401 - unlock
 from sklearn.impute import IterativeImputer
 
 from glioflow.errors import UserError
-from glioflow.survival.clinical import COLUMNS, TARGETS, column_of
+from glioflow.survival.clinical_columns import COLUMNS, TARGETS, column_of
 from glioflow.survival.preparation import (
     ChainedImputer,
     ChainStep,

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from glioflow.survival.clinical import spelled_as
+from glioflow.survival.clinical_columns import spelled_as
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from glioflow.errors import UserError, unknown_name
 from glioflow.json_values import JsonObject
-from glioflow.survival.clinical import COLUMNS, TARGETS, clinical_name, codes_of, spelled_as, typed_value
+from glioflow.survival.clinical_columns import COLUMNS, TARGETS, clinical_name, codes_of, spelled_as, typed_value
 from glioflow.survival.evaluated import Interval
 from glioflow.survival.fitted import CoxModel, FittedModel, LinearModel, LogisticModel, WeibullModel
 from glioflow.survival.preparation import Preparation, one_row

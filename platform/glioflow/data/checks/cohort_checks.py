@@ -24,7 +24,8 @@ from glioflow.data.formats.png import is_png
 from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.data.formats.study import open_source
 from glioflow.errors import TooLarge, UserError
-from glioflow.survival.clinical import patient_key, patients_of, read_clinical
+from glioflow.survival.clinical_csv import patient_key, patients_of
+from glioflow.survival.clinical_table import read_clinical
 
 # Formats in which a layout or a list, not a file's name, identifies the masks.
 _KNOWING = ("published", "listed")

@@ -14,7 +14,7 @@ from glioflow.data.formats.listed_entries import PATIENT, Entry, case_of, path_i
 from glioflow.data.formats.record import CaseFiles, reason
 from glioflow.data.formats.volume_names import is_volume
 from glioflow.errors import UserError
-from glioflow.survival.clinical import separator_of, without_separator_line
+from glioflow.survival.clinical_csv import separator_of, without_separator_line
 from glioflow.text_files import read_text
 
 _CASE = ("case", "id", "case_id", "caseid")

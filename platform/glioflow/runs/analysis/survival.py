@@ -22,7 +22,7 @@ from glioflow.survival import (
     SurvivalStage,
     read_clinical,
 )
-from glioflow.survival.clinical import join_features
+from glioflow.survival.patient_features import join_features
 from glioflow.tracking import Tracking
 from glioflow.tracking.datasets import Dataset, Use, cohort_dataset, datasets_of, table_dataset
 from glioflow.tracking.run import Opening, Run, open_run
