@@ -99,22 +99,27 @@ def open_setting(
         check_weights(experiment.resolved, channels)
     say(f"cohort {source}")
     cohort = open_cohort_for(experiment.preprocess, listed, experiment.target)
+    entries = cohort.entries()
+    split = make_split(entries, experiment.split, folder=data_folder())
+    check_leaks(split, entries)
+    _say_prepared(cohort, split, say)
+    return Setting(experiment, cohort, split, tracking)
+
+
+def _say_prepared(cohort: PreparedCohort, split: Split, say: Say) -> None:
+    """Say how many patients, cases and slices a cohort has, and how many patients each part of the split."""
     if cohort.shrunk_with_bias:
         say(
             f"warning: GlioFlow 0.1 prepared {cohort.path}, and shrank its masks with a bias toward background; "
             f"`glioflow data prepare {cohort.manifest.source} NEW_FOLDER --experiment FILE` makes them anew"
         )
-    entries = cohort.entries()
-    split = make_split(entries, experiment.split, folder=data_folder())
-    check_leaks(split, entries)
-    people = {entry.id: entry.patient for entry in entries}
+    people = {entry.id: entry.patient for entry in cohort.entries()}
     shown = {part: len({people[each] for each in getattr(split, part)}) for part in ("train", "val", "test")}
     say(
-        f"prepared {count(len(set(people.values())), 'patient')}, {count(len(entries), 'case')}, "
+        f"prepared {count(len(set(people.values())), 'patient')}, {count(len(people), 'case')}, "
         f"{count(cohort.num_slices, 'slice')}; "
         f"patients: train {shown['train']}, val {shown['val']}, test {shown['test']}"
     )
-    return Setting(experiment, cohort, split, tracking)
 
 
 def connect_for(experiment: Experiment, tracking: Tracking) -> Experiment:

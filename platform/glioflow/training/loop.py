@@ -101,15 +101,7 @@ def fit(
                 metrics |= glance(trainer.candidate)
             if settings.validates_in_full(epoch):
                 metrics |= validate(trainer.candidate)
-        dice = metrics.get("val/dice", math.nan)  # a final training validates nothing
-        better = dice > progress.best_dice
-        if better:
-            progress.best_epoch, progress.best_dice = epoch, dice
-        if better or settings.keep == "last":
-            progress.kept_epoch, progress.kept_dice = epoch, dice
-            state = trainer.candidate.state_dict()
-            progress.kept = {name: value.detach().cpu().clone() for name, value in state.items()}
-        progress.epoch = epoch + 1
+        progress.finish_epoch(metrics.get("val/dice", math.nan), trainer.candidate, keep=settings.keep)
         report(epoch, metrics, trainer.checkpoint(progress))
     if progress.kept is None:
         raise RunFailed("the validation Dice is not a number in any epoch: no weights to keep")

@@ -58,6 +58,22 @@ class Progress:
             "kept": None,
         }
 
+    def finish_epoch(self, dice: float, network: nn.Module, *, keep: Literal["best", "last"]) -> None:
+        """Count an epoch, and keep its weights on the CPU if they are the best or `keep` takes the last.
+
+        Args:
+            dice: Validation Dice of the epoch; NaN without a validation, as in a final training.
+            network: Its weights at the end of the epoch.
+            keep: Which weights the training keeps.
+        """
+        better = dice > self.best_dice
+        if better:
+            self.best_epoch, self.best_dice = self.epoch, dice
+        if better or keep == "last":
+            self.kept_epoch, self.kept_dice = self.epoch, dice
+            self.kept = {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
+        self.epoch += 1
+
     def stalled(self, settings: TrainingSettings) -> bool:
         """Return whether training stops early because no recent epoch was better."""
         last = self.epoch - 1

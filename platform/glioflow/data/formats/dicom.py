@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from glioflow.data.case import Case
 from glioflow.data.channel_choice import NONE_CHOSEN, choose_channels
@@ -175,10 +176,8 @@ def read(
     """
     images, masks, drawn = _series_in(case)
     gray = _gray(images)
-    colored = len(images) - len(gray)  # screenshots
     ordered, of_others = _only_mri(gray, chosen.values())
     names, left_out = choose_channels([series_of(members[0][1]) for members in ordered], chosen)
-    unknown = [text for text, name in left_out if name is None]
     channels = {name: members for name, members in zip(names, ordered, strict=True) if name is not None}
     check_positions(channels.values())
     _check_size(case, channels, masks)
@@ -188,12 +187,7 @@ def read(
         check_gray(name, channels[name][0][0], volume, hint=_IF_MASK)
     volumes, first_name, resampled = on_one_grid(volumes, resample_to, frames, case.id)
     first = volumes[first_name]
-    if masks and outlines:
-        rule = "the mask of a study must be a segmentation (SEG), or outlines that cohort.yaml names, and not both"
-        raise UserError(rule, ", ".join(outlines), file=masks[0][0][0], hint="remove one of them")
-    mask = read_segmentation(masks[0][0][0], first, partial(load, pixels=True)) if masks else None
-    if outlines and drawn:
-        mask = read_outlines(drawn, outlines, first, frames, partial(load, pixels=False))
+    mask = _read_mask(masks, drawn, outlines, first, frames)
     kinds = {name: members[0][1].Modality for name, members in channels.items()}
     return Case(
         id=case.id,
@@ -206,14 +200,7 @@ def read(
         institution=case.institution,
         grid=first.grid,
         warnings=(
-            *(f"the series {text!r} is not T1, T2 or FLAIR and was left out" for text in whole_series(unknown)),
-            *(
-                f"the series {text!r} was left out, since another was chosen as {name}"
-                for text, name in left_out
-                if name
-            ),
-            *(f"the series {text!r} is {kind} beside MRI and was left out" for text, kind in of_others),
-            *([f"{colored} series in color left out"] if colored else []),
+            *_left_out(left_out, of_others, num_colored=len(images) - len(gray)),
             *(["outlines (RTSTRUCT) are only read where cohort.yaml names them"] if drawn and not outlines else []),
             *(f"{name} is {kind} and no MRI" for name, kind in kinds.items() if kind != _MRI),
             *resampled,
@@ -224,6 +211,43 @@ def read(
         ),
         chosen=tuple(chosen.items()),
     )
+
+
+def _left_out(
+    unused: Sequence[tuple[str, str | None]], of_others: Sequence[tuple[str, str]], *, num_colored: int
+) -> list[str]:
+    """Return warnings about the series of a study that are no channels.
+
+    Args:
+        unused: MR series, each with the channel for which another was chosen; None if it is no known sequence.
+        of_others: Series of other modalities, each with its modality.
+        num_colored: Number of series in color, which are screenshots.
+    """
+    unknown = whole_series([text for text, name in unused if name is None])
+    return [
+        *(f"the series {text!r} is not T1, T2 or FLAIR and was left out" for text in unknown),
+        *(f"the series {text!r} was left out, since another was chosen as {name}" for text, name in unused if name),
+        *(f"the series {text!r} is {kind} beside MRI and was left out" for text, kind in of_others),
+        *([f"{num_colored} series in color left out"] if num_colored else []),
+    ]
+
+
+def _read_mask(
+    masks: Sequence[_Members], drawn: Sequence[Path], outlines: Sequence[str], grid: Volume, frames: Collection[str]
+) -> NDArray[np.uint8] | None:
+    """Read the mask from a case's SEG object or, if the user named some, its outlines; None if it has neither.
+
+    Raises:
+        UserError: If it has both, or one cannot be read onto the image's grid.
+    """
+    if masks and outlines:
+        rule = "the mask of a study must be a segmentation (SEG), or outlines that cohort.yaml names, and not both"
+        raise UserError(rule, ", ".join(outlines), file=masks[0][0][0], hint="remove one of them")
+    if masks:
+        return read_segmentation(masks[0][0][0], grid, partial(load, pixels=True))
+    if outlines and drawn:
+        return read_outlines(drawn, outlines, grid, frames, partial(load, pixels=False))
+    return None
 
 
 def _series_in(case: CaseFiles) -> tuple[list[_Members], list[_Members], list[Path]]:

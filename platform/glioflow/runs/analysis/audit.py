@@ -134,11 +134,7 @@ def audit_experiment(
         UserError: If anything given is wrong in itself.
     """
     source = data_source(data, experiment.data.source)
-    for path in (clinical, outcomes):
-        if path is not None:
-            read_clinical(path)
-    for path in seen:
-        audit.cases_of(path)
+    _check_readable(clinical, outcomes, seen)
     listed = list_source(experiment, source)
     alone = override(experiment, {"training.num_workers": 1})  # the gap trains with one worker
     if train:
@@ -171,6 +167,15 @@ def audit_experiment(
         audited = Audited(run.run_id, leaks, gap, example, notes)
         _log(run, audited, experiment.name)
     return audited
+
+
+def _check_readable(clinical: Path | None, outcomes: Path | None, seen: Sequence[Path]) -> None:
+    """Refuse a clinical table or another cohort that cannot be read, before any long work begins."""
+    for path in (clinical, outcomes):
+        if path is not None:
+            read_clinical(path)
+    for path in seen:
+        audit.cases_of(path)
 
 
 def _split_as_given(settings: SplitSettings, cohort: PreparedCohort) -> Split:

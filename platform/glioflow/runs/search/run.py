@@ -3,7 +3,7 @@
 import contextlib
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
@@ -122,16 +122,12 @@ def _search(
     say: Say,
     show: Callable[[Board], None] | None,
 ) -> Searched:
+    """Search in the folder that this process holds."""
     earlier = folder.run_id if resumed else None
     sizes: dict[str, float] = {}
 
     def check(tracking: Tracking, source: Source) -> None:
-        tables = locate_tables(experiment, source)
-        if earlier is not None:
-            check_begun(experiment, source, tracking, earlier)
-            check_tables(tracking.run(earlier), tables)
-        check_searched_weights(experiment)
-        sizes.update(check_variants(experiment, source))
+        sizes.update(_check_before_ray(experiment, source, tracking, earlier))
 
     setting = open_setting(experiment, data, resume=earlier, early=check, say=say)
     if resumed and (begun := _begun_as(setting, folder)) is not None:
@@ -141,7 +137,7 @@ def _search(
     source = data_source(data, experiment.data.source)
     variants = prepare_variants(experiment, source, sizes, uri=setting.tracking.uri, say=say)
     prepared = {name: cohort.path for name, cohort in variants.items()}
-    with _open_search(setting, folder, folds, tables, resumed=resumed) as run:
+    with _open_search(setting, folder, folds, tables, resumed=resumed) as run, _ending_trials(setting, run.run_id):
         folder.note_run(run.run_id)
         if variants:
             run.set_tags({VARIANTS: " ".join(cohort.manifest.fingerprint for cohort in variants.values())})
@@ -150,23 +146,51 @@ def _search(
         say(f"MLflow: {link}")
         study = None if experiment.search.scheduler == "pbt" else (folder.study, folder.storage)
         parent = ParentRun(setting, run, study, link)
-        try:
-            trial_plan = TrialPlan(
-                plan=plan_of(setting, ""),
-                parent=run.run_id,
-                search=folder.name,
-                prepared=prepared,
-                folds=folds,
-                tables=tables,
-                experiment_id=setting.tracking.experiment(experiment.name),
-            )
-            many = trials or experiment.search.num_trials
-            _run(setting, folder, trial_plan, many, parent=parent, say=say, show=show)
-            return conclude(setting, folder, parent, [setting.cohort.path, *prepared.values()])
-        except BaseException:
-            with contextlib.suppress(Exception):  # if the store or the disk fails, the first error matters
-                close_children(setting.tracking, experiment.name, run.run_id)
-            raise
+        trial_plan = TrialPlan(
+            plan=plan_of(setting, ""),
+            parent=run.run_id,
+            search=folder.name,
+            prepared=prepared,
+            folds=folds,
+            tables=tables,
+            experiment_id=setting.tracking.experiment(experiment.name),
+        )
+        many = trials or experiment.search.num_trials
+        _run(setting, folder, trial_plan, many, parent=parent, say=say, show=show)
+        return conclude(setting, folder, parent, [setting.cohort.path, *prepared.values()])
+
+
+def _check_before_ray(
+    experiment: Experiment, source: Source, tracking: Tracking, earlier: str | None
+) -> Mapping[str, float]:
+    """Check what does not need Ray; give the sizes that `check_variants` returns.
+
+    Args:
+        experiment: Experiment with `search.space`.
+        source: Its cohort.
+        tracking: MLflow.
+        earlier: The run of a search to resume, which must have begun with the same; None of a new one.
+
+    Raises:
+        UserError: If a check fails.
+    """
+    tables = locate_tables(experiment, source)
+    if earlier is not None:
+        check_begun(experiment, source, tracking, earlier)
+        check_tables(tracking.run(earlier), tables)
+    check_searched_weights(experiment)
+    return check_variants(experiment, source)
+
+
+@contextlib.contextmanager
+def _ending_trials(setting: Setting, run_id: str) -> Iterator[None]:
+    """Close the runs of a search's trials if a block fails or is interrupted."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(Exception):  # if the store or the disk fails, the first error matters
+            close_children(setting.tracking, setting.experiment.name, run_id)
+        raise
 
 
 def _open_search(
@@ -237,10 +261,10 @@ def _run(
     opening = partial(open_trial, tracking, trial_plan, trial_plan.plan)
     LISTENERS[name] = Listener(say, see, tracking, opening, searcher.give_up if searcher else None)
     tuner = build_tuner(experiment, folder, trial_plan, searcher, scheduler, many, board)
+    resuming = f"continue with {option('resume', name)}"
     try:
-        lines = say if show is None else None
         with (
-            parent.followed(lines),
+            parent.followed(say if show is None else None),
             surviving_memory_kills(),
             letting_nodes_come(experiment),
             cluster.restoring_interrupts(),
@@ -249,15 +273,11 @@ def _run(
         if searcher is not None:
             share_study(folder.storage)
     except Exception as error:
-        raise RunFailed(
-            f"search {name} stopped ({last_line(error)}); continue with {option('resume', name)}"
-        ) from error
+        raise RunFailed(f"search {name} stopped ({last_line(error)}); {resuming}") from error
     if searcher is not None and (trouble := searcher.trouble):
-        raise RunFailed(
-            f"search {name} cannot continue ({trouble}); solve this, and continue with {option('resume', name)}"
-        )
+        raise RunFailed(f"search {name} cannot continue ({trouble}); solve this, and {resuming}")
     if _was_interrupted(folder, results, in_population=searcher is None):
-        say(f"interrupted; continue with {option('resume', name)}")
+        say(f"interrupted; {resuming}")
         raise KeyboardInterrupt
 
 
