@@ -85,6 +85,11 @@ def occasionally(say: Say) -> Say:
     return pass_on
 
 
+def lines_of(say: Say) -> Say:
+    """Return a listener that passes on lines alone, for a part of the work that a bar does not count."""
+    return lambda text, part=None: say(text) if text else None
+
+
 def counted(items: Sequence[Item], what: str, say: Say) -> Iterator[Item]:
     """Yield each item, and report after it how many are done, such as "case 3 of 12"."""
     for number, item in enumerate(items, start=1):

@@ -114,6 +114,19 @@ def test_a_few_cases_are_done_here_and_start_no_ray():
     assert not cluster.is_connected()
 
 
+def test_before_the_first_case_is_done_a_line_says_what_is_waited_for(monkeypatch):
+    monkeypatch.setattr(progress, "WAIT_S", 0.01)
+    heard, said = [], threading.Event()
+
+    def say(text, part=None):
+        heard.append((text, part))
+        said.set()
+
+    assert list(cluster.map_cases(lambda case: said.wait(30), [1, 2], say=say)) == [True, True]
+    assert heard[0] == ("waiting for the first of 2 cases (0 s so far)", None)
+    assert [part for _, part in heard if part is not None] == [0.5, 1]
+
+
 @pytest.mark.parametrize(("listens_on", "set_to"), [("127.0.0.1", "0"), ("0.0.0.0", None)])
 def test_a_local_cluster_of_another_command_is_joined_on_loopback_and_one_of_several_nodes_is_not(
     monkeypatch, listens_on, set_to

@@ -1,6 +1,7 @@
 """What a waiting process shows of work in other processes."""
 
 import json
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,12 @@ from typing import Any
 import pytest
 
 from glioflow import progress
+from glioflow.cli import demo_chain
+from glioflow.config import Experiment
 from glioflow.data.prepared.cohort import PreparedCohort
 from glioflow.reports.numbers import duration
 from glioflow.runs import progress as module
+from glioflow.runs.launch import open_cohort_for
 from glioflow.runs.plan import Plan
 from glioflow.runs.progress import PROGRESS, ProgressFile, followed, note_epoch, shown
 from glioflow.runs.train.training import train_plan
@@ -38,6 +42,31 @@ class Heard:
         while not self.parts or self.parts[-1] < part - 1e-9:
             assert time.monotonic() < deadline, self.parts
             time.sleep(0.01)
+
+
+def test_a_cohort_that_a_run_prepares_is_counted_in_lines_which_leave_the_bar_to_what_follows(
+    lgg: Path, tiny: Experiment, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "FIRST_S", 0)
+    monkeypatch.setattr(progress, "LINE_S", 0)
+    heard = Heard()
+    open_cohort_for(tiny.preprocess, lgg, tiny.target, say=heard)
+    assert heard.lines == [f"case {number} of 8" for number in range(1, 9)]
+    assert heard.parts == []
+
+
+def test_the_demo_says_that_it_writes_its_cohort(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard, waits = Heard(), threading.Event()
+
+    def say(text: str, part: float | None = None) -> None:
+        heard(text, part)
+        if text.startswith("waiting"):
+            waits.set()
+
+    monkeypatch.setattr(progress, "WAIT_S", 0.01)
+    monkeypatch.setattr(demo_chain, "synthesize_lgg", lambda *_, **__: waits.wait(30))
+    demo_chain._synthetic(say)
+    assert heard.lines[1] == "waiting for the cohort to be written (0 s so far)"
 
 
 def test_the_part_is_the_mean_of_all_workers_and_lines_name_those_at_work(tmp_path: Path) -> None:

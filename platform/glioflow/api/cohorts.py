@@ -1,10 +1,10 @@
 """Cohorts: make, download, check, describe and prepare them."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from glioflow import cluster
 from glioflow.api.inputs import Overrides, check_beside, read_experiment
@@ -25,7 +25,7 @@ from glioflow.data.prepared.remote import check_store, push
 from glioflow.data.synthetic.cohort import synthesize_brats, synthesize_lgg
 from glioflow.data.synthetic.layouts import EXAMPLES, synthesize_layout
 from glioflow.errors import UserError, option, unknown_name
-from glioflow.progress import Say, occasionally, print_progress
+from glioflow.progress import Say, print_progress
 from glioflow.quantities import count
 from glioflow.reports import cohort_page
 from glioflow.reports.tables import Table
@@ -127,9 +127,13 @@ def synthesize(
         return SynthesizedCohort(str(out), persons, slices)
     with cluster.ending():
         if kind == "lgg":
-            made = synthesize_lgg(Path(out), patients=number, seed=seed, size=size or 256, map_cases=_map_cases(say))
+            made = synthesize_lgg(
+                Path(out), patients=number, seed=seed, size=size or 256, map_cases=partial(cluster.map_cases, say=say)
+            )
         else:
-            made = synthesize_brats(Path(out), patients=number, seed=seed, size=size or 240, map_cases=_map_cases(say))
+            made = synthesize_brats(
+                Path(out), patients=number, seed=seed, size=size or 240, map_cases=partial(cluster.map_cases, say=say)
+            )
     return SynthesizedCohort(**made)
 
 
@@ -165,7 +169,10 @@ def check(
     with cluster.ending():
         chosen = parse_choices(channels)
         report = cohort_checks.check(
-            _original_files(source), channels=chosen, skip_incomplete=skip_incomplete, map_cases=_map_cases(say)
+            _original_files(source),
+            channels=chosen,
+            skip_incomplete=skip_incomplete,
+            map_cases=partial(cluster.map_cases, say=say),
         )
     return CheckResult(**vars(report))
 
@@ -208,10 +215,10 @@ def prepare(
         for doubt in doubtful_persons(cohort):
             say(f"warning: {doubt}")
         if is_uri(out):
-            made = prepare_in(cohort, steps, home=prepared_home(), map_cases=_map_cases(say))
+            made = prepare_in(cohort, steps, home=prepared_home(), map_cases=partial(cluster.map_cases, say=say))
             push(made, str(out))
         else:
-            made = prepare_cohort(cohort, Path(out), steps, map_cases=_map_cases(say))
+            made = prepare_cohort(cohort, Path(out), steps, map_cases=partial(cluster.map_cases, say=say))
     return PreparedResult(
         path=str(out),
         fingerprint=made.manifest.fingerprint,
@@ -244,7 +251,9 @@ def describe(
     steps = None if experiment is None else read_experiment(experiment, overrides).preprocess
     check_beside(out, option("out"), source)
     with cluster.ending():
-        done = cohort_page.describe(_original_files(source), Path(out), steps=steps, map_cases=_map_cases(say))
+        done = cohort_page.describe(
+            _original_files(source), Path(out), steps=steps, map_cases=partial(cluster.map_cases, say=say)
+        )
     return DescribeResult(**vars(done))
 
 
@@ -253,16 +262,3 @@ def _original_files(source: str | Path) -> Path:
         rule = "the source must be the folder of the original files of a cohort, not a prepared cohort at an address"
         raise UserError(rule, source, hint="give a folder of this machine")
     return Path(source)
-
-
-def _map_cases(say: Say) -> Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]:
-    """Return `cluster.map_cases` that reports every result as progress."""
-
-    def run(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
-        waiting = list(items)
-        report = occasionally(say)
-        for done, result in enumerate(cluster.map_cases(function, waiting), start=1):
-            report(f"case {done} of {len(waiting)}", done / len(waiting))
-            yield result
-
-    return run

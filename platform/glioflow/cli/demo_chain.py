@@ -18,7 +18,7 @@ from glioflow.data.formats.file_roles import is_mask_name
 from glioflow.data.synthetic.cohort import synthesize_lgg
 from glioflow.errors import RunFailed, UserError, not_found
 from glioflow.json_values import JsonObject
-from glioflow.progress import Say, waiting
+from glioflow.progress import Say, lines_of, waiting
 from glioflow.reports.numbers import short
 from glioflow.runs.launch import open_setting
 from glioflow.serving.ports import free_port
@@ -71,7 +71,7 @@ def run_chain(data: Path | None, say: Say) -> tuple[list[JsonObject], AnswerJson
         steps.add("search", run_id=searched.run_id, best=searched.best["params"])
         # Side by side: either alone would leave a core idle for half of its time.
         validated = beside.submit(
-            gf.crossval, searched.experiment, source, folds=3, hold_out_test=True, say=_lines("crossval", say)
+            gf.crossval, searched.experiment, source, folds=3, hold_out_test=True, say=_below("crossval", lines_of(say))
         )
         trained = gf.train(searched.experiment, source, say=_below("train", say))
         dice = trained.metrics.get("test/dice_mean")
@@ -112,17 +112,13 @@ def _synthetic(say: Say) -> Path:
     path = home() / "demo" / "kaggle_3m"
     if not path.exists():
         say(f"writing a synthetic cohort of {PATIENTS} patients to {path}")
-        synthesize_lgg(path, patients=PATIENTS, seed=0, size=SIZE, slices=SLICES)
+        with waiting("the cohort to be written", say):
+            synthesize_lgg(path, patients=PATIENTS, seed=0, size=SIZE, slices=SLICES)
     return path
 
 
 def _below(name: str, say: Say) -> Say:
     return lambda text, part=None: say(f"{name}: {text}" if text else "", part)
-
-
-def _lines(name: str, say: Say) -> Say:
-    """Return what says lines below a name and leaves the bar to others."""
-    return lambda text, part=None: say(f"{name}: {text}") if text else None
 
 
 def _survival(experiment: Experiment, source: Path, masks: str, say: Say) -> str | None:

@@ -9,6 +9,8 @@ from glioflow.cluster.environment import silence
 from glioflow.cluster.memory import memory_shortage
 from glioflow.cluster.storage import home_uri
 from glioflow.errors import GlioflowError, RunFailed, last_line
+from glioflow.progress import Say, occasionally, quiet, waiting
+from glioflow.quantities import count
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -42,10 +44,9 @@ def map_parallel(
     else:
         task = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus)(_answer).options(max_retries=2)
         ahead = max(2, int(4 * resources()["CPU"] / max(num_cpus, 0.1)))
-    waiting = iter(items)
     running: list[Any] = []
     try:
-        for item in waiting:
+        for item in items:
             running.append(task.remote(function, item))
             if len(running) >= ahead:
                 yield _result(ray.get(running.pop(0)))
@@ -61,16 +62,24 @@ def map_parallel(
             ray.wait(running, num_returns=len(running), timeout=60)
 
 
-def map_cases(function: Callable[[Item], Result], cases: Iterable[Item]) -> Iterator[Result]:
+def map_cases(function: Callable[[Item], Result], cases: Iterable[Item], *, say: Say = quiet) -> Iterator[Result]:
     """Run `function` over a cohort's cases as `map_parallel` does; if few and Ray is not running, in this process.
 
     If the home is an object store, the nodes share no disk, and only this one has the files.
+
+    Args:
+        function: As for `map_parallel`.
+        cases: Each picklable.
+        say: Called with the fraction done after each case, now and then with a line, and every 10 s before the first.
     """
-    waiting = list(cases)
-    if len(waiting) <= _FEW and not is_connected():
-        yield from map(function, waiting)
-    else:
-        yield from map_parallel(function, waiting, here=home_uri() is not None)
+    items, report = list(cases), occasionally(say)
+    is_here = len(items) <= _FEW and not is_connected()
+    results = map(function, items) if is_here else map_parallel(function, items, here=home_uri() is not None)
+    with waiting(f"the first of {count(len(items), 'case')}", say) as begun:
+        for done, result in enumerate(results, start=1):
+            begun()
+            report(f"case {done} of {len(items)}", done / len(items))
+            yield result
 
 
 def on_each_node(function: Callable[[Item], str], item: Item, *, within_s: float) -> dict[str, str]:

@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -26,7 +27,7 @@ from glioflow.data.targets import TargetSettings
 from glioflow.errors import UserError
 from glioflow.models import build_network
 from glioflow.models.weights import digest_weights, load_whole, read_weights
-from glioflow.progress import Say, quiet
+from glioflow.progress import Say, lines_of, print_progress, quiet, waiting
 from glioflow.quantities import count
 from glioflow.runs.source import Source, check_leaks, deal_early, doubts_of, list_source, try_steps
 from glioflow.tracking import Tracking
@@ -98,7 +99,7 @@ def open_setting(
     if resume is None and cluster.is_elsewhere():
         check_weights(experiment.resolved, channels)
     say(f"cohort {source}")
-    cohort = open_cohort_for(experiment.preprocess, listed, experiment.target)
+    cohort = open_cohort_for(experiment.preprocess, listed, experiment.target, say=say)
     entries = cohort.entries()
     split = make_split(entries, experiment.split, folder=data_folder())
     check_leaks(split, entries)
@@ -149,8 +150,9 @@ def check_weights(experiment: Experiment, channels: int) -> None:
     if not cluster.is_elsewhere():
         _load_weights((experiment, channels))
     elif cluster.is_connected():
-        for _ in cluster.map_parallel(_load_weights, [(experiment, channels)]):
-            pass
+        with waiting("a CPU of the Ray cluster", print_progress):
+            for _ in cluster.map_parallel(_load_weights, [(experiment, channels)]):
+                pass
 
 
 def _load_weights(given: tuple[Experiment, int]) -> None:
@@ -165,8 +167,16 @@ def _load_weights(given: tuple[Experiment, int]) -> None:
         load_whole(network, start)
 
 
-def open_cohort_for(steps: Sequence[Step], source: str | Path | Source, target: TargetSettings) -> PreparedCohort:
+def open_cohort_for(
+    steps: Sequence[Step], source: str | Path | Source, target: TargetSettings, *, say: Say = quiet
+) -> PreparedCohort:
     """Open a cohort preprocessed by `steps`: already prepared, at a URI, or raw and prepared now.
+
+    Args:
+        steps: The preprocessing.
+        source: The cohort.
+        target: The task, whose labels must be those of the cohort.
+        say: Called as by `cluster.map_cases` while the cohort is prepared.
 
     Raises:
         UserError: If it cannot be read, a prepared one was made with other steps, or its labels are not those of
@@ -174,7 +184,8 @@ def open_cohort_for(steps: Sequence[Step], source: str | Path | Source, target: 
     """
     kept_in = prepared_home()
     given = local_folder(source, kept_in) if isinstance(source, str | Path) else source
-    return keep_at_home(find_or_prepare(given, steps, home=kept_in, target=target, map_cases=cluster.map_cases))
+    run = partial(cluster.map_cases, say=lines_of(say))
+    return keep_at_home(find_or_prepare(given, steps, home=kept_in, target=target, map_cases=run))
 
 
 def check_batch(training: WorkerSettings, batch_size: float | Literal["auto"]) -> None:

@@ -143,7 +143,7 @@ def audit_experiment(
     channels = len(try_steps(listed, [experiment.preprocess])[0].channels)
     if train:
         check_weights(alone.resolved, channels)
-    cohort = open_cohort_for(experiment.preprocess, listed, experiment.target)
+    cohort = open_cohort_for(experiment.preprocess, listed, experiment.target, say=say)
     split = _split_as_given(experiment.split, cohort)
     setting = Setting(experiment, cohort, split, tracking)
     notes: list[str] = []

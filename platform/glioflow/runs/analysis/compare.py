@@ -185,7 +185,7 @@ def _on_cohort(a: Subject, b: Subject, source: str | Path, *, unseen: bool, say:
     _check_task({subject.name: subject.predictor.description.target.names for subject in (a, b)})
     sides, warnings = [], []
     for number, subject in enumerate((a, b)):
-        cohort, cases = labeled_cases(subject, source)
+        cohort, cases = labeled_cases(subject, source, say=say)
         if unseen:
             warnings += subject.renamed(cases)
             cases = unseen_by((a, b), cases)

@@ -115,7 +115,9 @@ def check_exists(source: str | Path) -> None:
         )
 
 
-def labeled_cases(subject: Subject, source: str | Path) -> tuple[PreparedCohort, list[PreparedCase]]:
+def labeled_cases(
+    subject: Subject, source: str | Path, *, say: Say = quiet
+) -> tuple[PreparedCohort, list[PreparedCase]]:
     """Open a cohort with a model's preprocessing and return its labeled cases.
 
     Raises:
@@ -128,7 +130,7 @@ def labeled_cases(subject: Subject, source: str | Path) -> tuple[PreparedCohort,
         rule = f"the cohort must have the model's channels, {list(description.network_channels)}"
         hint = f"prepare the raw cohort with the preprocessing of {subject.name}, or give it raw"
         raise UserError(rule, list(channels), hint=hint)
-    cohort = open_cohort_for(description.preprocess, listed, description.target)
+    cohort = open_cohort_for(description.preprocess, listed, description.target, say=say)
     cases = cohort.cases(record.id for record in cohort.records if record.areas_px is not None)
     if not cases:
         hint = "give a labeled cohort; `glioflow data check` lists which files count as masks"
@@ -157,7 +159,7 @@ def evaluate(
     """
     check_exists(source)
     subject = open_subject(model)
-    cohort, cases = labeled_cases(subject, source)
+    cohort, cases = labeled_cases(subject, source, say=say)
     known = [case for case in cases if subject.part_of(case) == "train"] or cases
     notes = subject.renamed(cases) if unseen else []
     if unseen:

@@ -64,7 +64,7 @@ def prepare_variants(
     made: dict[str, PreparedCohort] = {}
     for name, size in sizes.items():
         say(f"preprocessing {name}, about {size:.3g} GB")
-        made[name] = open_cohort_for(experiment.search.preprocess[name], source, experiment.target)
+        made[name] = open_cohort_for(experiment.search.preprocess[name], source, experiment.target, say=say)
         for cohort in made.values():  # again, since preparing the others may take hours
             note_use(uri, cohort.manifest.fingerprint)
     _same_cases(made)
