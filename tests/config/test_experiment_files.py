@@ -448,13 +448,27 @@ def test_a_choice_that_is_not_given_lists_the_choices(from_yaml, text, key, choi
         ),
         (
             "search: {space: {training.learning_rate: {kind: float, low: 2, high: 1}}}",
-            "search.space.training.learning_rate: low must be below high",
+            "search.space.training.learning_rate.low must be below high",
         ),
         ("preprocess: [{step: unit}, {step: resize}]", "preprocess.1.size must be given"),
         ("preprocess: [{step: resize, size: 8, resize: 3}]", "unknown key 'preprocess.0.resize'"),
         ("training: {num_workers: [0, 2]}", "training.num_workers.0 must be greater than 0; got 0"),
         ("training: {num_workers: [1]}", "training.num_workers.1 must be given"),
         ("training: {num_workers: a}", "training.num_workers must be a whole number; got 'a'"),
+        ("training: {num_workers: [3, 2]}", "training.num_workers must be one number, or [fewest, most] with"),
+        ("training: {gpus_per_worker: 1.5}", "training.gpus_per_worker must be a whole number if it is above 1"),
+        ("training: {batch_size: auto, accumulate: 2}", "training.accumulate must be 1 if batch_size is auto"),
+        ("training: {batch_size: auto, num_workers: [1, 2]}", "training.num_workers must be one number if batch_size"),
+        (
+            "target: {labels: [1, 1], kind: multiclass}",
+            "target.labels must be different numbers from 1 to 255; got [1, 1]",
+        ),
+        ("split: {folds: 3, fold: 5}", "split.fold must be below split.folds (3); got 5"),
+        ("search: {space: {training.num_workers: {kind: int, low: 1, high: 2}}}", "search.space must not have the key"),
+        (
+            "search: {space: {training.epochs: {kind: int, low: 1, high: 2, when: {model.nam: [x]}}}}",
+            "search.space: 'training.epochs' depends on 'model.nam', which is not in search.space",
+        ),
         ("search: {objectives: [dice, size]}", "search.objectives.1 must be one of the listed values; got 'size'"),
     ],
 )

@@ -10,6 +10,7 @@ from dicom_series import write_series
 
 from glioflow.data.checks import cohort_checks
 from glioflow.data.formats.detect import open_cohort
+from glioflow.data.formats.file_roles import read_roles
 from glioflow.data.synthetic.layouts import synthesize_layout
 from glioflow.errors import UserError
 
@@ -126,3 +127,21 @@ def test_a_cohort_yaml_that_leads_nowhere_is_refused(cohorts):
             open_cohort(cohorts / "lgg")
     finally:
         declared.unlink()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("imges: [x]", "unknown key 'imges'; did you mean images?"),
+        ("skip_incomplete: maybe", "skip_incomplete must be true or false; got 'maybe'"),
+        ("labels: {a: core}", "labels.a must be a whole number; got 'a'"),
+        ("outlines: GTV", "outlines must be a list; got 'GTV'"),
+        ("mask_source: 3", "mask_source must be text; got 3"),
+        ("[1]", "cohort.yaml must have keys, such as images and masks; got [1]"),
+    ],
+)
+def test_a_mistake_in_cohort_yaml_names_the_key_and_what_it_takes(tmp_path, text, expected):
+    (tmp_path / "cohort.yaml").write_text(text)
+    with pytest.raises(UserError) as error:
+        read_roles(tmp_path)
+    assert str(error.value).startswith(f"{tmp_path / 'cohort.yaml'}: {expected}")

@@ -128,7 +128,7 @@ def test_workers_are_a_number_or_the_fewest_and_the_most():
 def test_a_worker_has_whole_gpus_or_a_part_of_one():
     assert override(Experiment(), {"training.gpus_per_worker": 0.6}).training.gpus == 0.6
     assert override(Experiment(), {"training.gpus_per_worker": 2.0}).training.gpus == 2
-    with pytest.raises(UserError, match=r"must be a whole number above 1.*: got 1\.5; set it to 1 or 2"):
+    with pytest.raises(UserError, match=r"must be a whole number if it is above 1.*; got 1\.5; choose one of: 1, 2"):
         override(Experiment(), {"training.gpus_per_worker": 1.5})
 
 

@@ -55,14 +55,17 @@ class StagedGroup(TyperGroup):
     """A group of verbs whose help lists them by stage, if they have one."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the verb; the error of an option also shows the value that was given."""
+        """Run the verb; the error of an option has GlioFlow's words and shows the value that was given."""
         try:
             return super().invoke(ctx)
         except typer.BadParameter as error:
             errors = getattr(error.__cause__, "errors", None)  # pydantic's, which takes long to import
             if errors is None:
                 raise
-            message = f"{error.message}; got {errors()[0]['input']}"
+            from glioflow.validation import rule_of
+
+            problem = errors()[0]
+            message = f"{rule_of(problem) or error.message}; got {problem['input']}"
             raise typer.BadParameter(message, ctx=error.ctx, param=error.param) from None
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:

@@ -4,6 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
+from glioflow.errors import UserError
+
 
 class WorkerSettings(BaseModel):
     """The workers of one training and what each of them gets.
@@ -26,25 +28,21 @@ class WorkerSettings(BaseModel):
     def _fewest_first(self) -> "WorkerSettings":
         if isinstance(self.num_workers, tuple) and not self.num_workers[0] < self.num_workers[1]:
             rule = "num_workers must be one number, or [fewest, most] with fewest below most"
-            raise ValueError(f"{rule}: got {list(self.num_workers)}")
+            raise UserError(rule, list(self.num_workers))
         return self
 
     @model_validator(mode="after")
     def _one_worker_a_gpu(self) -> "WorkerSettings":
         if self.num_workers != 1 and 0 < self.gpus < 1:
-            raise ValueError(
-                "gpus_per_worker must be a whole number for several workers, because NCCL takes one worker a GPU: "
-                f"got {self.gpus_per_worker}; set num_workers to 1 or gpus_per_worker to 1"
-            )
+            rule = "gpus_per_worker must be a whole number for several workers, because NCCL needs a GPU for each"
+            raise UserError(rule, self.gpus_per_worker, hint="set num_workers to 1 or gpus_per_worker to 1")
         return self
 
     @model_validator(mode="after")
     def _whole_gpus_above_one(self) -> "WorkerSettings":
         if self.gpus > 1 and self.gpus % 1:
-            raise ValueError(
-                "gpus_per_worker must be a whole number above 1, because Ray takes a fraction of a single GPU alone: "
-                f"got {self.gpus_per_worker}; set it to {int(self.gpus)} or {int(self.gpus) + 1}"
-            )
+            rule = "gpus_per_worker must be a whole number if it is above 1: Ray divides only a single GPU"
+            raise UserError(rule, self.gpus_per_worker, [int(self.gpus), int(self.gpus) + 1])
         return self
 
     @property

@@ -72,10 +72,10 @@ class ExperimentTraining(WorkerSettings, TrainingSettings):
     @model_validator(mode="after")
     def _one_batch_size_to_the_end(self) -> "ExperimentTraining":
         if self.batch_size == "auto" and isinstance(self.num_workers, tuple):
-            raise ValueError(
-                "batch_size: auto needs one number of workers, because fewer workers have less memory for the same "
-                f"batch: got num_workers {list(self.num_workers)}; give batch_size or num_workers as a number"
+            rule = (
+                "num_workers must be one number if batch_size is auto, since fewer workers have less memory for a batch"
             )
+            raise UserError(rule, list(self.num_workers), hint="give batch_size or num_workers as a number")
         return self
 
 
@@ -164,15 +164,12 @@ class Experiment(BaseModel):
 
     @model_validator(mode="after")
     def _searched_keys_exist(self) -> "Experiment":
-        for key, parameter in self.search.space.items():
+        for key in self.search.space:
             fixed = key.split(".")[0] in _FIXED and key != PREPROCESS  # chosen by name from search.preprocess
             if fixed or not has_key(type(self), key.split(".")):
                 raise UserError(
                     "search.space must have keys of an experiment that can be searched", key, _searchable(key)
                 )
-            for other in parameter.when:
-                if other not in self.search.space:
-                    raise ValueError(f"search.space: {key!r} depends on {other!r}, which is not in search.space")
         return self
 
     @property

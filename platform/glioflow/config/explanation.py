@@ -2,36 +2,17 @@
 
 import datetime
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 
 from glioflow.config.schema import keys_at, misplaced, words_of
 from glioflow.errors import UserError
-from glioflow.validation import path_of
+from glioflow.validation import RULES, path_of, rule_of
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
-
-# Rules by pydantic's error types; pydantic fills in the limits.
-_RULES = {
-    "greater_than_equal": "must be at least {ge}",
-    "greater_than": "must be greater than {gt}",
-    "less_than_equal": "must be at most {le}",
-    "less_than": "must be less than {lt}",
-    "too_short": "must have at least {min_length} values",
-    "too_long": "must have at most {max_length} values",
-    "literal_error": "must be one of the listed values",
-    "string_type": "must be text",
-    "string_pattern_mismatch": "must begin with a letter or digit and have at most 81 letters, digits, '.', '_', '-'",
-    "missing": "must be given",
-    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "must be a whole number"),
-    **dict.fromkeys(("float_type", "float_parsing"), "must be a number"),
-    **dict.fromkeys(("bool_type", "bool_parsing"), "must be true or false"),
-    **dict.fromkeys(("list_type", "tuple_type"), "must be a list"),
-    **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "must be a section with keys"),
-}
 
 
 def explain(error: ValidationError, model: type[BaseModel], values: object) -> UserError:
@@ -46,7 +27,7 @@ def explain(error: ValidationError, model: type[BaseModel], values: object) -> U
     context: Mapping[str, Any] = first.get("ctx", {})
     key = ".".join(map(str, path))
     if isinstance(cause := context.get("error"), UserError):
-        return cause.replace(rule=f"{key}: {cause.rule}") if key else cause
+        return cause.replace(rule=_about(key, cause.rule, keys_at(model, loc)))
     if first["type"] in ("extra_forbidden", "invalid_key"):
         *section, name = loc
         if meant := misplaced(model, loc):
@@ -54,11 +35,11 @@ def explain(error: ValidationError, model: type[BaseModel], values: object) -> U
         return UserError(f"unknown key {key!r}", str(name), keys_at(model, section))
     if first["type"] == "union_tag_not_found":
         (name,) = _quoted(context["discriminator"])
-        rule = f"{key}.{name} {_RULES['missing']}"
+        rule = f"{key}.{name} {RULES['missing']}"
         return UserError(rule, repr(first["input"])[:120], words_of(model, (*loc, name)))
     if first["type"] == "union_tag_invalid":
         (name,) = _quoted(context["discriminator"])
-        rule = f"{key}.{name} {_RULES['literal_error']}"
+        rule = f"{key}.{name} {RULES['literal_error']}"
         return UserError(rule, context["tag"], _quoted(context["expected_tags"]))
     given = None if first["type"] in ("value_error", "missing") else repr(first["input"])[:120]
     choices = None
@@ -68,11 +49,18 @@ def explain(error: ValidationError, model: type[BaseModel], values: object) -> U
     hint = None
     if first["type"] == "string_type" and isinstance(first["input"], int | float | datetime.date):
         given, hint = str(first["input"]), "put it in quotes"
-    if key and first["type"] in _RULES:
-        rule = _RULES[first["type"]].format(**context).replace(" 1 values", " 1 value")
-        return UserError(f"{key} {rule}", given, choices, hint=hint)
+    if key and (must := rule_of(first)):
+        return UserError(f"{key} {must}", given, choices, hint=hint)
     message = str(context["error"]) if first["type"] == "value_error" else first["msg"]
-    return UserError(f"{key}: {message}" if key else message, given, choices, hint=hint)
+    return UserError(_about(key, message, keys_at(model, loc)), given, choices, hint=hint)
+
+
+def _about(section: str, rule: str, keys: Sequence[str] | None) -> str:
+    """Return a rule about a section with the full key: `training.num_workers must ...` for `num_workers must ...`."""
+    first = re.split(r"[^\w.]", rule, maxsplit=1)[0]
+    if not section or first == section or first.startswith(f"{section}."):
+        return rule
+    return f"{section}.{rule}" if first in (keys or ()) else f"{section}: {rule}"
 
 
 def _words_in(problems: Iterable["ErrorDetails"]) -> list[str]:

@@ -162,10 +162,11 @@ class SearchSettings(BaseModel):
                 raise ValueError(f"search.space must not have the key {key!r}: all trials book the same resources")
             for other in parameter.when:
                 if other not in order[: order.index(key)]:
-                    raise ValueError(f"search.space: {key!r} depends on {other!r}, which must come before it")
+                    problem = "must come before it" if other in self.space else "is not in search.space"
+                    raise UserError(f"search.space: {key!r} depends on {other!r}, which {problem}")
         for point in self.first:
             if unknown := set(point) - set(order):
-                raise ValueError(f"search.first has keys that are not in search.space: {sorted(unknown)}")
+                raise UserError("search.first must only have keys of search.space", ", ".join(sorted(unknown)), order)
         named = self.space.get(PREPROCESS)
         values = list(named.values) if isinstance(named, Choice) else []
         if (named is not None or self.preprocess) and (
@@ -185,9 +186,7 @@ class SearchSettings(BaseModel):
         if scheduler not in SCHEDULERS[sampler]:
             raise UserError(f"search.scheduler must suit the sampler {sampler}", scheduler, SCHEDULERS[sampler])
         if "dice" not in self.objectives or len(set(self.objectives)) < len(self.objectives):
-            raise ValueError(
-                f"search.objectives must include dice and name no objective twice: got {list(self.objectives)}"
-            )
+            raise UserError("search.objectives must include dice, and no objective twice", list(self.objectives))
         if len(self.objectives) > 1 and (sampler == "cmaes" or scheduler == "pbt"):
             rule = f"search.objectives must be one objective with sampler {sampler} and scheduler {scheduler}"
             raise UserError(rule, list(self.objectives), ["[dice]"])

@@ -70,7 +70,7 @@ class SplitSettings(BaseModel):
         if self.method == "counts" and not self.counts:
             raise ValueError("split.method 'counts' needs split.counts, e.g. [250, 74, 45]")
         if self.method == "kfold" and self.fold >= self.folds:
-            raise ValueError(f"split.fold must be below split.folds ({self.folds}), got {self.fold}")
+            raise UserError(f"split.fold must be below split.folds ({self.folds})", self.fold)
         return self
 
 

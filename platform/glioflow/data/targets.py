@@ -43,7 +43,7 @@ class TargetSettings(BaseModel):
         if not isinstance(data, dict) or "preset" not in data:
             return data
         if others := sorted(data.keys() - {"preset"}):
-            raise ValueError(f"a target with a preset must have no other keys, got {', '.join(others)}")
+            raise UserError("a target with a preset must have no other keys", ", ".join(others), hint="remove them")
         scheme = scheme_named(str(data["preset"]))
         if scheme.is_binary:
             return {"kind": "binary"}
@@ -54,7 +54,7 @@ class TargetSettings(BaseModel):
         if self.kind == "multiclass" and not self.labels:
             raise ValueError("a multiclass target must list its labels, e.g. [1, 2, 4]")
         if not (len(set(self.labels)) == len(self.labels) and all(0 < value < 256 for value in self.labels)):
-            raise ValueError(f"labels must be different numbers from 1 to 255, got {list(self.labels)}")
+            raise UserError("labels must be different numbers from 1 to 255", list(self.labels))
         if self.kind == "regions" and (not self.regions or set(self.decode) != set(self.regions)):
             raise ValueError("a regions target must give `regions` and, in `decode`, a label for each of them")
         return self

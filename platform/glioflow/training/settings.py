@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from glioflow.data.batches.settings import SamplingSettings
+from glioflow.errors import UserError
 
 
 class TrainingSettings(BaseModel):
@@ -92,8 +93,6 @@ class TrainingSettings(BaseModel):
     @model_validator(mode="after")
     def _whole_batches_where_they_are_as_large_as_fits(self) -> "TrainingSettings":
         if self.batch_size == "auto" and self.accumulate > 1:
-            raise ValueError(
-                "batch_size: auto takes the largest batch that fits in one piece, so accumulate must be 1: "
-                f"got {self.accumulate}; give batch_size as a number to cut it into parts"
-            )
+            rule = "accumulate must be 1 if batch_size is auto, which takes the largest batch that fits in one piece"
+            raise UserError(rule, self.accumulate, hint="give batch_size as a number to cut it into parts")
         return self

@@ -35,7 +35,7 @@ from glioflow.errors import UserError, one_line
 from glioflow.label_schemes import scheme_named
 from glioflow.strict_yaml import parse_yaml
 from glioflow.text_files import read_text
-from glioflow.validation import first_problem
+from glioflow.validation import path_of, rule_of
 
 Role = Literal["image", "mask", "brain_mask"]
 
@@ -234,16 +234,15 @@ def read_roles(path: Path) -> FileRoles:
     file = next(iter(declared_in(path)), None)
     if file is None:
         return NO_ROLES
-    rule = f"{DECLARED} must hold patterns under images, masks and brain_masks, and names under labels"
     try:
         values = parse_yaml(read_text(file)) or {}
         roles = FileRoles.model_validate(values)
     except UserError as error:
         raise error.replace(file=file) from None
     except ValidationError as error:
-        raise UserError(rule, first_problem(error, values), file=file) from None
+        raise _explained(error, values).replace(file=file) from None
     except OSError as error:
-        raise UserError(rule, one_line(error, most=120), file=file) from None
+        raise UserError(f"{DECLARED} must be a file that can be read", one_line(error, most=120), file=file) from None
     if roles.scheme is not None:
         try:
             scheme_named(roles.scheme)
@@ -259,3 +258,14 @@ def read_roles(path: Path) -> FileRoles:
     if wrong := [label for label in roles.labels if not 0 < label < 256]:
         raise UserError("labels must be numbers from 1 to 255", wrong, file=file)
     return roles
+
+
+def _explained(error: ValidationError, values: object) -> UserError:
+    """Return the first error about the `values` in a `cohort.yaml`, with the key and its valid values."""
+    first = error.errors()[0]
+    key = ".".join(map(str, path_of(first, values)))
+    if not key:
+        return UserError(f"{DECLARED} must have keys, such as images and masks", repr(values)[:120])
+    if first["type"] == "extra_forbidden":
+        return UserError(f"unknown key {key!r}", key, sorted(FileRoles.model_fields))
+    return UserError(f"{key} {rule_of(first) or first['msg']}", repr(first["input"])[:120])
