@@ -50,6 +50,11 @@ def option(name: str, value: object = None) -> str:
     return f"{keyword}={shown}"
 
 
+def argument(name: str) -> str:
+    """Return the name of an argument without a keyword: `OUT` on the command line, `out` in Python."""
+    return name.upper() if os.environ.get(DOOR, PYTHON) == COMMAND_LINE else name
+
+
 class GlioflowError(Exception):
     """Root of all errors that GlioFlow raises on purpose."""
 

@@ -115,6 +115,7 @@ def test_mistakes_are_user_errors(lgg, tmp_path, quiet):
         "model_validate": lambda: gf.train({"name": "x"}, lgg, say=quiet),
         "a run must be its id": lambda: gf.register(3),
         "a model must be its name": lambda: gf.load(None),
+        r"at least one model; got \[\]": lambda: gf.load([]),
         "at least 3 folds; got 2": lambda: gf.crossval(gf.Experiment(), lgg, folds=2, say=quiet),
         "a registered model must be its name": lambda: gf.rollback(3),
         "of type int": lambda: gf.promote(3),
@@ -123,6 +124,8 @@ def test_mistakes_are_user_errors(lgg, tmp_path, quiet):
         "keep must be at least 1; got 0": lambda: gf.collect_garbage(keep=0),
         "shadow must be at least 0 and at most 1; got 2": lambda: gf.serve(shadow=2),
         "port must be at least 1 and at most 65535; got 0": lambda: gf.serve_page(port=0),
+        "^out must name a folder": lambda: gf.export("glioma", __file__ + "/x"),
+        "^out cannot be written to": lambda: gf.plan(lgg, out="/proc/none/my.yaml", say=quiet),
         "lgq": lambda: gf.synthesize("lgq", tmp_path / "out", say=quiet),
     }
     for word, call in mistakes.items():

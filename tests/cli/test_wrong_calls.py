@@ -241,6 +241,7 @@ models glioma -> no model 'glioma' is registered
 models a'b -> registered
 export glioma out -> no model 'glioma' is registered
 export glioma notes.txt/x -> OUT must name a folder
+plan COHORT --out notes.txt/x.yaml -> --out must name a folder
 gc --keep 0 -> --keep
 gc --keep many -> --keep
 predict glioma CASE --out out -> no model 'glioma' is registered
@@ -292,7 +293,8 @@ survival fit COHORT --clinical CSV --outcomes nowhere.csv -> nowhere.csv
 data synthesize lgq out -> did you mean lgg
 data synthesize lgg notes.txt -> notes.txt
 data synthesize lgg cohort -> cohort
-data synthesize lgg out --patients 0 -> '--patients': Input should be greater than or equal to 1; got 0
+data synthesize lgg out --patients 0 -> '--patients': must be at least 1; got 0
+data synthesize lgg out --patients two -> '--patients': must be a whole number; got two
 data synthesize lgg out --size 8 -> --size
 data synthesize lgg out --seed -1 -> --seed
 data download lgq out -> lgg

@@ -24,7 +24,7 @@ from glioflow.data.prepared.preparation import prepare as prepare_cohort
 from glioflow.data.prepared.remote import check_store, push
 from glioflow.data.synthetic.cohort import synthesize_brats, synthesize_lgg
 from glioflow.data.synthetic.layouts import EXAMPLES, synthesize_layout
-from glioflow.errors import UserError, option, unknown_name
+from glioflow.errors import UserError, argument, option, unknown_name
 from glioflow.progress import Say, print_progress
 from glioflow.quantities import count
 from glioflow.reports import cohort_page
@@ -207,7 +207,7 @@ def prepare(
         check_home()
         check_store(str(out))
     else:
-        check_folder(Path(out), "OUT")
+        check_folder(Path(out), argument("out"))
         if not is_prepared(Path(out)):
             check_outside(Path(source), Path(out))
     with cluster.ending():

@@ -121,6 +121,8 @@ def model_name(model: Any) -> str:
         UserError: If it is none of these.
     """
     if isinstance(model, list | tuple):
+        if not model:
+            raise UserError("an ensemble must have at least one model", "[]", hint="name one, such as starter")
         return ",".join(model_name(member) for member in model)
     if hasattr(model, "version"):
         return f"models:/{model.name}/{model.version}"

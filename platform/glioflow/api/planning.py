@@ -82,7 +82,7 @@ def plan(
         override(Experiment(), {"name": name})
     path = None if out is None else Path(out)
     if path is not None:
-        check_folder(path.absolute().parent, "OUT")
+        check_folder(path.absolute().parent, option("out"))
         if path.exists():
             raise UserError(
                 f"{path} exists already", str(path), hint=f"choose another name for {option('out')}, or remove the file"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from glioflow.atomic import check_new_folder, new_folder
-from glioflow.errors import UserError, one_line, unknown_name
+from glioflow.errors import UserError, argument, one_line, unknown_name
 
 Fetch = Callable[[str], str | Path]
 _CHUNK = 2**20
@@ -151,7 +151,7 @@ def download(name: str, out: Path, *, fetch: Fetch | None = None) -> Path:
     if wanted.by == "page":
         hint = f"read its terms at {wanted.address}, download it there, unpack it, and give its folder to glioflow"
         raise UserError(f"{name} must be downloaded by hand, from its page", hint=hint)
-    check_new_folder(out, "OUT")
+    check_new_folder(out, argument("out"))
     parent = out.absolute().parent
     parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=parent, prefix=".download-") as scratch:

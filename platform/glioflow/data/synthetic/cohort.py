@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from glioflow.atomic import check_new_folder, new_folder, write_text
 from glioflow.data.synthetic import clinical
 from glioflow.data.synthetic.phantom import BRIGHTNESS, draw_phantom, render, smooth_noise
-from glioflow.errors import UserError
+from glioflow.errors import UserError, argument
 
 NamedPatient = tuple[str, clinical.Patient]
 MapCases = Callable[[Callable[[NamedPatient], int], Iterable[NamedPatient]], Iterable[int]]
@@ -51,7 +51,7 @@ def synthesize_lgg(
     Raises:
         UserError: If `out` exists and is not empty, or a number is out of its range.
     """
-    check_new_folder(out, "OUT")
+    check_new_folder(out, argument("out"))
     check_numbers(patients, size, slices)
     rng = np.random.default_rng([seed, 0])
     names = clinical.lgg_names(rng, patients)
@@ -87,7 +87,7 @@ def synthesize_brats(
     Raises:
         UserError: As `synthesize_lgg`.
     """
-    check_new_folder(out, "OUT")
+    check_new_folder(out, argument("out"))
     check_numbers(patients, size, (slices, slices))
     rng = np.random.default_rng([seed, 0])
     names = [f"BraTS20_Training_{number:03}" for number in range(1, patients + 1)]

@@ -15,7 +15,7 @@ from glioflow.data.formats.detect import open_cohort
 from glioflow.data.synthetic.cohort import check_numbers
 from glioflow.data.synthetic.matlab_slices import write_matlab_slice
 from glioflow.data.synthetic.phantom import TumorPlan, draw_phantom, render, smooth_noise
-from glioflow.errors import unknown_name
+from glioflow.errors import argument, unknown_name
 
 SLICES = 12
 # Numbers of the labels of a drawn tumor (1 core, 2 edema, 4 enhancing) in a scheme; every second part of the
@@ -228,7 +228,7 @@ def synthesize_layout(
     if name not in EXAMPLES:
         raise unknown_name("data set to synthesize", name, EXAMPLES)
     check_numbers(2 if patients is None else patients, max(size, 32), (SLICES, SLICES))  # a tiny copy may be smaller
-    check_new_folder(out, "OUT")
+    check_new_folder(out, argument("out"))
     example = EXAMPLES[name]
     cases = example.cases if patients is None else _numbered(example.cases[0]["case"], patients)
     with new_folder(out) as folder:

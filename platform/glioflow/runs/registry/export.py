@@ -9,7 +9,7 @@ from pathlib import Path
 from glioflow import atomic, bundle
 from glioflow.bundle.card import CARD
 from glioflow.bundle.starter import STARTER, find_starter
-from glioflow.errors import UserError
+from glioflow.errors import UserError, argument
 from glioflow.runs.registry.register import cards, lineage
 from glioflow.tracking import Tracking
 
@@ -32,7 +32,7 @@ def export(model: str, out: Path) -> Path:
     out = out.absolute()
     if out.exists():
         raise UserError(f"{out} exists, and export never overwrites", out, hint="give a path that does not exist")
-    atomic.check_folder(out.parent, "OUT")
+    atomic.check_folder(out.parent, argument("out"))
     tracking = Tracking()
     folder, version = (find_starter(), None) if model == STARTER else tracking.find_bundle(model)
     experiment = bundle.load(folder).description.origin.experiment
