@@ -26,7 +26,7 @@ def hand_over() -> dict[str, str]:
     endpoint that outlives the command that deployed it gets the newest.
 
     Raises:
-        UserError: If the home cannot take the file; where nothing is secret, it need not.
+        UserError: If the file cannot be written; without secrets, none is.
     """
     secrets = secret_environment()
     if not secrets:

@@ -1,4 +1,4 @@
-"""The folds on which every trial of a search is judged, the same for all, and a trial's result over them."""
+"""The folds on which every trial of a search is measured, and a trial's result over them."""
 
 from collections.abc import Mapping, Sequence
 from statistics import fmean
@@ -10,7 +10,7 @@ from glioflow.runs.launch import Setting
 
 
 def deal_folds(setting: Setting) -> tuple[Split, ...]:
-    """Deal the split's training and validation patients to `search.folds` folds; its test patients stay out of all.
+    """Divide the split's training and validation patients into `search.folds` folds, which have no test patients.
 
     Returns:
         One split per fold, of which it validates on its own patients and trains on the others'; none for one fold.
@@ -34,7 +34,7 @@ def deal_folds(setting: Setting) -> tuple[Split, ...]:
 
 
 def sum_up(folds: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
-    """Return a trial's metrics: of several folds each one's as `val_fold_K/name`, and over them the mean of each mean.
+    """Return a trial's metrics: with several folds, those of each as `val_fold_K/name`, and the mean of every mean.
 
     A mean that one fold does not have (`hd95_mean` without any tumor) is None.
     """

@@ -57,10 +57,10 @@ class Trained:
 
 
 def train(experiment: Experiment, data: str | Path | None, *, resume: str | None = None, say: Say = quiet) -> Trained:
-    """Train one experiment, judge it on its test patients, and log all of it as one run.
+    """Train one experiment, measure it on its test patients, and log everything as one run.
 
     Args:
-        experiment: What.
+        experiment: The experiment.
         data: Cohort, raw or prepared; None takes the experiment's.
         resume: Id of a run that was interrupted; continues from its last checkpoint.
         say: Called with each line of progress.
@@ -110,7 +110,7 @@ def train_in(setting: Setting, opened: AbstractContextManager[Run], say: Say = q
 
 
 def _curves(tracking: Tracking, run_id: str) -> dict[str, bytes]:
-    """Draw `train/loss` and `val/dice` by epoch; nothing where the store is away."""
+    """Draw `train/loss` and `val/dice` by epoch; empty if MLflow cannot be reached."""
     if not answers(tracking.uri, patience_s=0):
         return {}
     history = {key: tracking.metric_steps(run_id, key) for key in ("train/loss", "val/dice")}
@@ -118,7 +118,7 @@ def _curves(tracking: Tracking, run_id: str) -> dict[str, bytes]:
 
 
 def send_rest(tracking: Tracking, run_id: str) -> Trained | None:
-    """Send what a run could not while MLflow was away; return its end, if that was all it lacked."""
+    """Send what a run could not send while MLflow was unreachable; return its result if it is then complete."""
     if not spools_of(run_id):
         return None
     with holding(run_folder(run_id), f"run {run_id}"):
@@ -155,7 +155,7 @@ def _check_begun(experiment: Experiment, source: Source, tracking: Tracking, run
 
 
 def _resumed(setting: Setting, run_id: str) -> Setting:
-    """Return the setting with which an unfinished training goes on; raises `UserError` where it cannot."""
+    """Return the setting with which an unfinished training continues; raises `UserError` if it cannot."""
     _check_begun(setting.experiment, setting.cohort, setting.tracking, run_id)
     return resumed_setting(setting, run_id)
 
@@ -167,7 +167,7 @@ def fit_on_train(plan: Plan, *, callbacks: Sequence[Any] = ()) -> dict[str, floa
         The bundle's validation metrics.
 
     Raises:
-        RunFailed: With the worker's own words.
+        RunFailed: With the error of the worker.
     """
     from ray.train.torch import TorchTrainer
 

@@ -29,7 +29,7 @@ def train_plan(plan: Plan, worker: Worker) -> dict[str, float | None] | None:
     """Train, choose threshold and clean-up on the validation patients, and write the bundle.
 
     Args:
-        plan: What.
+        plan: What to train.
         worker: The worker that trains, and its listeners.
 
     Returns:
@@ -49,7 +49,7 @@ def train_plan(plan: Plan, worker: Worker) -> dict[str, float | None] | None:
 
 
 def _dealt(plan: Plan, cohort: PreparedCohort) -> tuple[list[PreparedCase], list[PreparedCase]]:
-    """Return who is learned from and who is chosen by: nobody, where the training is final."""
+    """Return the training cases and the validation cases; a final training has no validation cases."""
     split = plan.split
     if plan.experiment.training.final:
         return cohort.cases([*split.train, *split.val]), []
@@ -57,7 +57,7 @@ def _dealt(plan: Plan, cohort: PreparedCohort) -> tuple[list[PreparedCase], list
 
 
 def _describe(plan: Plan, cohort: PreparedCohort, network: "nn.Module") -> bundle.Description:
-    """Return what the bundle will say, but for what is chosen on validation patients."""
+    """Return the bundle's description, without what is chosen on validation patients."""
     experiment, manifest = plan.experiment, cohort.manifest
     return bundle.describe(
         experiment,
