@@ -47,6 +47,7 @@ def test_a_trial_of_three_epochs_calls_the_server_nine_times_at_most(
         assert len(tracking.metric_history(run.info.run_id, "val/dice")) == 3
         assert run.data.params["training.learning_rate"] == "0.0123"
         assert {"val/dice_mean", "train/loss"} <= run.data.metrics.keys()
+        assert run.data.tags["glioflow.training.cuda_graphs"] == "false: no GPU"
         assert tracking.download(f"runs:/{run.info.run_id}/bundle/model.json").exists()
         assert len(calls) <= 9, Counter(calls)
 

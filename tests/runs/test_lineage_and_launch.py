@@ -15,6 +15,7 @@ from glioflow.data.prepared.preparation import prepare
 from glioflow.data.splits import Split, make_split
 from glioflow.errors import UserError
 from glioflow.runs import launch
+from glioflow.runs.crossval.fold import plan_fold, run_fold
 from glioflow.runs.crossval.run import crossval
 from glioflow.runs.launch import Setting, check_resources, opening_of, to_yaml
 from glioflow.runs.plan import plan_of
@@ -47,6 +48,19 @@ def package(tmp_path, monkeypatch):
 def git(folder, *words):
     identity = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
     subprocess.run(["git", "-C", str(folder), *identity, *words], check=True, capture_output=True)
+
+
+def test_a_run_says_what_was_chosen_for_its_settings_and_why(setting, tiny):
+    parent = begin_run(setting.tracking, opening_of(setting, "crossval", "c"))
+    automatic = {**tiny.training.model_dump(mode="json"), "batch_size": "auto", "epochs": 1}
+    plan = plan_fold(replace(setting, experiment=changed(tiny, training=automatic)), parent, 0, setting.split)
+    run_fold(plan)
+    run = setting.tracking.run(plan.run_id)
+    said = {key.removeprefix("glioflow.training."): text for key, text in run.data.tags.items() if ".training." in key}
+    assert said.pop("data").startswith("disk: the CPU reads ")
+    size = int(run.data.metrics["train/batch_size"])
+    assert said.pop("batch_size").startswith(f"{size}: a batch is at most 5% of the cohort; ")
+    assert said == {"compile": "false: asked for", "cuda_graphs": "false: no GPU"}
 
 
 def test_the_source_digest_changes_with_any_file_and_its_name(package):

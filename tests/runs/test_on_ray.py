@@ -63,6 +63,7 @@ def test_two_workers_train_one_network_and_log_each_epoch_once(
     trained = train(override(tiny, {**often, **begun}), lgg)
     assert tracking.run(trained.run_id).info.status == "FINISHED"
     assert len(tracking.metric_history(trained.run_id, "val/dice")) == tiny.training.epochs
+    assert tracking.run(trained.run_id).data.tags["glioflow.training.data"].startswith("disk: the CPU reads ")
     assert {"val/dice_mean", "test/dice_mean"} <= set(trained.metrics)
     folder, _ = tracking.find_bundle(trained.model_uri)
     assert bundle.load(folder).description.origin.num_patients == {"train": 4, "val": 2, "test": 2}

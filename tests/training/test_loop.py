@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import sys
 import time
 import weakref
 
@@ -13,6 +14,7 @@ from glioflow.errors import RunFailed, UserError
 from glioflow.evaluation.inference import resolve_precision
 from glioflow.models import ModelSettings, build_network
 from glioflow.training.checkpoints import CHECKPOINT
+from glioflow.training.compiling import compiles
 from glioflow.training.loop import fit
 from glioflow.training.settings import TrainingSettings
 
@@ -253,6 +255,36 @@ def test_compiling_without_a_compiler_says_what_is_missing(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("compile", "compiler", "on_gpu", "steps", "expected"),
+    [
+        (False, True, True, 10**6, (False, "asked for")),
+        ("auto", True, False, 10**6, (False, "no GPU")),
+        ("auto", True, True, 300, (False, "300 steps are fewer than 20000")),
+        ("auto", False, True, 10**6, (False, "no C++ compiler nowhere-c++")),
+        ("auto", True, True, 10**6, (True, "1000000 steps")),
+    ],
+)
+def test_whether_a_training_is_compiled_has_a_reason(monkeypatch, compile, compiler, on_gpu, steps, expected):
+    monkeypatch.setenv("CXX", sys.executable if compiler else "nowhere-c++")  # any program on the path
+    assert compiles(settings(compile=compile), on_gpu=on_gpu, num_steps=steps) == expected
+
+
+def test_what_was_chosen_and_why_is_told_once_and_again_where_it_changes():
+    told = []
+    fit(
+        network(),
+        nn.BCEWithLogitsLoss(),
+        Batches(),
+        lambda _: {"val/dice": 0.5},
+        settings(),
+        lambda epoch, *_: told.append(epoch),
+        decided=told.append,
+    )
+    choices = {"compile": "false: asked for", "cuda_graphs": "false: no GPU"}
+    assert told == [choices, 0, 1, 2, 3]
+
+
 def test_a_compiled_training_goes_as_one_that_is_not():
     plain, compiled = network(), network()
     run(plain, settings(optimizer="sgd"))

@@ -76,9 +76,9 @@ class RunWriter:
         """Log metrics with the current time."""
         self._record(Metrics(metrics=dict(metrics), step=step, when_ms=now_ms()))
 
-    def set_tags(self, tags: Mapping[str, str]) -> None:
-        """Set tags of the run."""
-        self._record(Tags(tags=dict(tags)))
+    def set_tags(self, tags: Mapping[str, str], *, waits: bool = False) -> None:
+        """Set tags of the run, with the next record if they may wait."""
+        self._record(Tags(tags=dict(tags)), waits=waits)
 
     def log_picture(self, path: Path, *, key: str, step: int) -> None:
         """Log a picture of a step; its file must not be removed."""

@@ -46,8 +46,9 @@ def find_batch_size(
     gpu_share: float = 1.0,
     cpu_share: float = 1.0,
     available: float | None = None,
+    decided: Callable[[dict[str, str]], None] = lambda _: None,
 ) -> int:
-    """Return the batch size over all workers, and log the reason: the same power of two for each worker.
+    """Return the batch size over all workers, and tell the reason: the same power of two for each worker.
 
     On a GPU, steps are run, and PyTorch measures their memory. On a CPU, which has no such count, the memory is what
     autograd saves. The network and the random states are not changed.
@@ -62,6 +63,7 @@ def find_batch_size(
         gpu_share: Share of the GPU, in (0, 1], that this worker may use.
         cpu_share: Share of the machine's memory, in (0, 1], that this worker may use.
         available: Bytes for a step; None uses those of the device.
+        decided: Called with the size and the reason, as for `build_and_fit`.
 
     Raises:
         RunFailed: If not even `FEWEST` samples fit.
@@ -89,6 +91,7 @@ def find_batch_size(
     if size == most < of_device:
         reason = f"a batch is at most {LARGEST_PART:.0%} of the cohort; {reason}"
     _log.info("batch of %d for each of %d workers: %s", size, num_workers(), reason)
+    decided({"batch_size": f"{size * num_workers()}: {reason}"})
     return size * num_workers()
 
 

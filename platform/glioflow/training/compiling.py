@@ -1,4 +1,4 @@
-"""Decision whether to train with torch.compile."""
+"""Decision whether to train with torch.compile, and why."""
 
 import os
 import shutil
@@ -10,8 +10,8 @@ from glioflow.training.settings import TrainingSettings
 COMPILE_FROM = 20_000
 
 
-def compiles(settings: TrainingSettings, *, on_gpu: bool, num_steps: int) -> bool:
-    """Return whether to compile for this number of steps.
+def compiles(settings: TrainingSettings, *, on_gpu: bool, num_steps: int) -> tuple[bool, str]:
+    """Return whether to compile for this number of steps, and why.
 
     Raises:
         UserError: If compilation was requested and there is no compiler.
@@ -19,7 +19,11 @@ def compiles(settings: TrainingSettings, *, on_gpu: bool, num_steps: int) -> boo
     name = os.environ.get("CXX", "g++")  # the same lookup as in TorchInductor
     has_compiler = shutil.which(name) is not None
     if settings.compile == "auto":
-        return on_gpu and num_steps >= COMPILE_FROM and has_compiler
+        if not on_gpu:
+            return False, "no GPU"
+        if num_steps < COMPILE_FROM:
+            return False, f"{num_steps} steps are fewer than {COMPILE_FROM}"
+        return has_compiler, f"{num_steps} steps" if has_compiler else f"no C++ compiler {name}"
     if settings.compile and not has_compiler:
         raise UserError("training.compile needs a C++ compiler ($CXX, else g++); install one, or set it to false", name)
-    return settings.compile
+    return settings.compile, "asked for"

@@ -61,6 +61,7 @@ def build_and_fit(
     glance: Callable[[nn.Module], dict[str, float]] | None = None,
     keep: Callable[[Checkpoint], None] | None = None,
     announced: Callable[[], bool] | None = None,
+    decided: Callable[[dict[str, str]], None] = lambda _: None,
 ) -> tuple[nn.Module, Fitted]:
     """Build a network and train it; the same seed, cases and number of workers give the same weights.
 
@@ -82,6 +83,8 @@ def build_and_fit(
         glance: Returns the metrics of an epoch that are measured more often than `validate`, as for `loop.fit`.
         keep: Called with checkpoints within an epoch, as for `loop.fit`.
         announced: As for `loop.fit`.
+        decided: Called with what was chosen for settings of training, and why, by name of the setting: `data` and
+            `batch_size` before the first step, the others as for `loop.fit`.
 
     Returns:
         The final network, on its device, and the kept weights.
@@ -93,12 +96,12 @@ def build_and_fit(
         _check_positions(network, cases)
     network.to(device)
     criterion = build_loss(loss, task=target.task).to(device)
-    storage = _storage(training, cases, device, gpu_share, host_share)
+    storage = _storage(training, cases, device, gpu_share, host_share, decided)
     size = training.batch_size
     if size == "auto":
         parts = {"gpu_share": gpu_share, "cpu_share": cpu_share(num_threads)}
         size = (resume and recorded_batch_size(resume)) or find_batch_size(
-            network, criterion, target, training, cases, storage=storage, **parts
+            network, criterion, target, training, cases, storage=storage, decided=decided, **parts
         )
         size = max(1, size // world_size) * world_size  # of elastic training that began with other workers
         training, report = training.model_copy(update={"batch_size": size}), _with_batch_size(report, size)
@@ -128,6 +131,7 @@ def build_and_fit(
         glance=glance,
         keep=keep,
         announced=announced,
+        decided=decided,
     )
 
 
@@ -174,9 +178,14 @@ def _check_positions(network: nn.Module, cases: Sequence[PreparedCase]) -> None:
 
 
 def _storage(
-    training: TrainingSettings, cases: Sequence[PreparedCase], device: torch.device, gpu_share: float, host_share: float
+    training: TrainingSettings,
+    cases: Sequence[PreparedCase],
+    device: torch.device,
+    gpu_share: float,
+    host_share: float,
+    decided: Callable[[dict[str, str]], None],
 ) -> Storage:
-    """Choose where to store the arrays, and log the reason."""
+    """Choose where to store the arrays, and tell the reason."""
     asked, policy = training.data, training.sampling.augmentation
     on_device = policy in POLICIES  # the transforms of the other policies run on the CPU
     choice = choose_storage(
@@ -189,6 +198,7 @@ def _storage(
     )
     reason = choice.reason if on_device else f"{choice.reason}; augmentation {policy} runs on the CPU"
     _log.info("training data on %s: %s", choice.storage, reason)
+    decided({"data": f"{choice.storage}: {reason}"})
     return choice.storage
 
 

@@ -60,6 +60,7 @@ def fit(
     glance: Callable[[nn.Module], dict[str, float]] | None = None,
     keep: Callable[[Checkpoint], None] | None = None,
     announced: Callable[[], bool] | None = None,
+    decided: Callable[[dict[str, str]], None] | None = None,
 ) -> Fitted:
     """Train `network` in place.
 
@@ -75,6 +76,7 @@ def fit(
         glance: Function of the network that returns further metrics, called after every epoch if some lack validation.
         keep: Called with a checkpoint within an epoch, every `settings.checkpoint_minutes`, on every worker.
         announced: Whether the end of a machine was announced since the last call; then `keep` is called at once.
+        decided: Called before `report` with `Trainer.choices` whenever they changed, on every worker.
 
     Returns:
         The kept weights.
@@ -90,6 +92,7 @@ def fit(
         trainer.clock = Clock(settings.checkpoint_minutes, announced)
         this = weakref.proxy(trainer)  # avoids a reference cycle
         trainer.on_begun = lambda begun: keep(this.checkpoint(progress, begun))
+    known: dict[str, str] = {}
     for epoch in range(progress.epoch, settings.epochs):
         if progress.stalled(settings):  # checked before an epoch, so that a resumed run stops at the same one
             break
@@ -102,6 +105,9 @@ def fit(
             if settings.validates_in_full(epoch):
                 metrics |= validate(trainer.candidate)
         progress.finish_epoch(metrics.get("val/dice", math.nan), trainer.candidate, keep=settings.keep)
+        if decided is not None and trainer.choices != known:
+            known = trainer.choices
+            decided(known)
         report(epoch, metrics, trainer.checkpoint(progress))
     if progress.kept is None:
         raise RunFailed("the validation Dice is not a number in any epoch: no weights to keep")

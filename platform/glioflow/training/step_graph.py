@@ -27,7 +27,7 @@ class StepGraph:
         self.step = step
         self.taken = 0
         self.graph: torch.cuda.CUDAGraph | None = None
-        self.failed = False
+        self.failed = ""  # the reason why no step could be recorded
         self._inputs: tuple[Tensor, Tensor] | None = None
         self._loss: Tensor | None = None
         self._stream = torch.cuda.Stream()
@@ -50,6 +50,13 @@ class StepGraph:
         self.graph.replay()
         return self._loss
 
+    @property
+    def state(self) -> str:
+        """Return whether steps are replayed, and why."""
+        if self.graph is not None:
+            return "true: a step was recorded and is replayed"
+        return f"false: {self.failed or f'a step is recorded after {WARM_UP} others'}"
+
     def _aside(self, images: Tensor, targets: Tensor) -> Tensor:
         """Run a step on a separate stream, which is required before recording."""
         current = torch.cuda.current_stream()
@@ -69,10 +76,10 @@ class StepGraph:
             with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
                 loss = self.step(*inputs)
         except RuntimeError as error:
-            self.failed = True
+            self.failed = first_line(error) or type(error).__name__
             torch.cuda.synchronize()
             # After a failed recording the generator stays in recording mode, and the next dropout would fail.
             generator.graphsafe_set_state(torch.Generator(images.device).set_state(random))
-            _log.warning("steps are not replayed as a CUDA graph: %s", first_line(error))
+            _log.warning("steps are not replayed as a CUDA graph: %s", self.failed)
             return
         self.graph, self._inputs, self._loss = graph, inputs, loss

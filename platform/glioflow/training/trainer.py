@@ -97,7 +97,7 @@ class Trainer:
             network.to(memory_format=torch.channels_last)
         self.steps_per_epoch = settings.steps_per_epoch or batches.steps_per_pass
         self.num_steps = settings.epochs * self.steps_per_epoch
-        self.compiled = compiles(settings, on_gpu=self.on_gpu, num_steps=self.num_steps)
+        self.compiled, self.why_compiled = compiles(settings, on_gpu=self.on_gpu, num_steps=self.num_steps)
         # Includes frozen parameters: they have no gradient, so the optimizer skips them until they are unfrozen.
         self.parameters = list(network.parameters())
         self.optimizer = build_optimizer(self.parameters, settings, self.device)
@@ -119,14 +119,30 @@ class Trainer:
         """Wrap the network for several workers, compile it, and record its steps again, as applicable."""
         module = wrap(self.network, self.loss, self.batches, self.settings)
         self.parallel = torch.compile(module) if self.compiled else module
-        graphs = self.settings.cuda_graphs
-        recorded = self.on_gpu and num_workers() == 1 and bool(getattr(self.loss, "on_device", True))
+        graphs, obstacle = self.settings.cuda_graphs, self._obstacle_to_graphs()
         # No reference cycle, so that memory (also of a GPU) is freed as soon as training ends.
         self.take: Callable[[Tensor, Tensor], Tensor] = partial(Trainer._take, weakref.proxy(self))
-        if graphs is True and not recorded:
+        if graphs is True and obstacle:
             raise UserError("training.cuda_graphs needs a GPU, one worker, and a loss that runs on the GPU alone")
-        if recorded and graphs:
+        if graphs and not obstacle:
             self.take = StepGraph(self.take)
+
+    def _obstacle_to_graphs(self) -> str:
+        """Return why no step can be recorded as a CUDA graph; empty if one can."""
+        if not self.on_gpu:
+            return "no GPU"
+        if num_workers() > 1:
+            return "several workers"
+        return "" if getattr(self.loss, "on_device", True) else "the loss runs on the CPU"
+
+    @property
+    def choices(self) -> dict[str, str]:
+        """What was chosen for settings of training, and why."""
+        no_graphs = f"false: {self._obstacle_to_graphs() or 'asked for'}"
+        return {
+            "compile": f"{str(self.compiled).lower()}: {self.why_compiled}",
+            "cuda_graphs": self.take.state if isinstance(self.take, StepGraph) else no_graphs,
+        }
 
     def _unfreeze(self, epoch: int) -> None:
         begins = self.settings.unfreeze_epoch

@@ -1,6 +1,7 @@
 """One fold of a cross-validation: its split, its run, its training, and its scores on unseen patients."""
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 from glioflow import cluster
@@ -66,7 +67,7 @@ def run_fold(plan: Plan) -> CohortScores:
         if plan.experiment.training.max_workers > 1:
             fetch_bundle(plan)
         else:
-            train_plan(plan, Worker(report))
+            train_plan(plan, Worker(report, decided=partial(run.set_tags, waits=True)))
             run.log_folder(plan.bundle, folder=BUNDLE)
         cohort = open_here(plan.prepared)
         train, test = cohort.cases(plan.split.train), cohort.cases(plan.split.test)

@@ -225,15 +225,16 @@ def _train_here(run: Run, plan: Plan) -> None:
         given = tune.Checkpoint.from_directory(folder) if population else None  # for other nodes to continue
         tune.report(progress_report(plan.run_id, step, logged), checkpoint=given)
 
+    decided = partial(run.set_tags, waits=True)
     received = tune.get_checkpoint()
     fetch(folder)  # another node may have continued meanwhile
     with behind:
         if received is not None:
             with received.as_directory() as other:
-                train_plan(plan, Worker(report, resume=Path(other), keep=keep))
+                train_plan(plan, Worker(report, resume=Path(other), keep=keep, decided=decided))
         else:
             resume = folder if any(folder.glob("*.pt")) else None
-            train_plan(plan, Worker(report, resume=resume, keep=keep))
+            train_plan(plan, Worker(report, resume=resume, keep=keep, decided=decided))
 
 
 def progress_report(run_id: str, epoch: int, metrics: Mapping[str, float]) -> TrialReport:

@@ -226,12 +226,16 @@ def _worker(config: dict[str, Any]) -> None:
     def keep(write_checkpoint: "Checkpoint") -> None:
         stored.report({"epoch": -1, "placement_group": group}, write_checkpoint if rank == 0 else None)
 
+    def decided(tags: dict[str, str]) -> None:
+        if writer is not None:
+            behind.begin(lambda: writer.set_tags(tags, waits=True))
+
     checkpoint = ray.train.get_checkpoint()
     with behind, checkpoint.as_directory() if checkpoint is not None else nullcontext() as given:
         resume = None if given is None else Path(given)
         if resume is not None and not is_whole(resume):
             _log.warning("checkpoint %s is not whole; the training starts over", given)
             resume = None
-        train_plan(plan, Worker(report, rank, world_size, resume, keep, behind))
+        train_plan(plan, Worker(report, rank, world_size, resume, keep, decided, behind))
     if writer is not None:
         send_bundle(plan, writer)

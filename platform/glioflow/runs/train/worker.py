@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from glioflow.training.checkpoints import Checkpoint
     from glioflow.training.loop import Fitted, Report
 
+# Tags of a run that say what was chosen for a setting, and why; the setting's name follows.
+CHOSEN = "glioflow.training"
+
 
 @dataclass(frozen=True)
 class Worker:
@@ -31,6 +34,7 @@ class Worker:
         world_size: Number of workers.
         resume: Folder of a checkpoint to continue from.
         keep: Called with checkpoints within an epoch, on every worker; None if nobody wants them.
+        decided: Called with tags that say what was chosen for settings of training, and why; None if nobody wants them.
         behind: Draws in a thread, and waits for an epoch's drawings at the end of the next epoch; None draws at once.
     """
 
@@ -39,6 +43,7 @@ class Worker:
     world_size: int = 1
     resume: Path | None = None
     keep: "Callable[[Checkpoint], None] | None" = None
+    decided: Callable[[dict[str, str]], None] | None = None
     behind: Behind | None = None
 
 
@@ -80,6 +85,10 @@ def fit_network(
             watch.drawing(epoch)()
         worker.report(epoch, metrics, write_checkpoint)
 
+    def decided(choices: dict[str, str]) -> None:
+        if worker.decided is not None:
+            worker.decided({f"{CHOSEN}.{name}": text for name, text in choices.items()})
+
     return fitting.build_and_fit(
         settings.model,
         settings.loss,
@@ -98,6 +107,7 @@ def fit_network(
         glance=measures.glance,
         keep=worker.keep,
         announced=None if worker.keep is None else cluster.node_ends(),
+        decided=decided,
     )
 
 
