@@ -1,6 +1,6 @@
 """Training on one accelerator: ours, by data path and policy, beside a bare loop whose batches lie in device memory.
 
-Run: python benchmarks/gpu.py [--only NAME ...] [--seconds 3] [--baseline CHECKOUT] [--out FILE]
+Run: python benchmarks/gpu.py [--only NAME ...] [--seconds 3] [--compile] [--baseline CHECKOUT] [--out FILE]
 
 It needs only PyTorch, smp, MONAI and GlioFlow's packages for data, models and training; it makes its own data. Without
 a GPU, or with --small, everything is tiny and the figures mean nothing: so tests keep it running.
@@ -38,6 +38,7 @@ from glioflow.data.batches.settings import SamplingSettings
 from glioflow.data.prepared.cohort import PreparedCase
 from glioflow.data.prepared.manifest import CaseRecord
 from glioflow.data.targets import TargetSettings
+from glioflow.errors import UserError
 from glioflow.evaluation.inference import predict_volume
 from glioflow.models import LossSettings, ModelSettings, build_loss, build_network
 from glioflow.training.settings import TrainingSettings
@@ -46,6 +47,14 @@ from glioflow.training.trainer import Trainer
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 TARGET = TargetSettings()
 NAN = float("nan")
+OURS = "our step, batches in device memory"
+# Parts of our step: the row with it, and the row that differs by it alone.
+PARTS = (
+    ("CUDA graph", OURS, "our step, no CUDA graph"),
+    ("bf16", OURS, "our step, fp32"),
+    ("fp16", "our step, fp16", "our step, fp32"),
+    ("`torch.compile`", "our step, compiled", OURS),
+)
 
 
 @dataclass(frozen=True)
@@ -352,7 +361,7 @@ def measure(task: Task, steps: Steps, seconds: float) -> Rate:
     sampler = threading.Thread(target=sample, daemon=True)
     sampler.start()
     began, count, behind = time.perf_counter(), 0, []
-    while time.perf_counter() - began < seconds:
+    while not count or time.perf_counter() - began < seconds:
         next(stream)
         count += 1
         if DEVICE.type == "cuda":  # stay at most eight steps ahead of the device, which is never idle for it
@@ -372,23 +381,23 @@ def measure(task: Task, steps: Steps, seconds: float) -> Rate:
 
 
 def contenders(
-    task: Task, cases: list[PreparedCase], workers: int, *, everything: bool
+    task: Task, cases: list[PreparedCase], workers: int, *, compiled: bool
 ) -> dict[str, Callable[[], Steps]]:
     """Return what is measured, by name, each made when its turn comes."""
     out: dict[str, Callable[[], Steps]] = {  # the DataLoader first: its workers are forked, which CUDA graphs forbid
         f"DataLoader, {workers} workers, light": lambda: data_loader(task, cases, workers),
         "bare loop, batches in device memory": lambda: bare(task, cases),
-        "our step, batches in device memory": lambda: ours(task, Fixed(task, cases)),
+        OURS: lambda: ours(task, Fixed(task, cases)),
         "our step, no CUDA graph": lambda: ours(task, Fixed(task, cases), cuda_graphs=False),
+        "our step, fp32": lambda: ours(task, Fixed(task, cases), precision="fp32"),
+        "our step, fp16": lambda: ours(task, Fixed(task, cases), precision="fp16"),
     }
     paths = ["device", "host", "disk"] if DEVICE.type == "cuda" else ["host", "disk"]
     for storage in paths:
         for policy in ("none", "light", "strong") if storage == paths[0] else ("light", "strong"):
             name = f"GlioFlow, {storage}, {policy}"
             out[name] = lambda storage=storage, policy=policy: ours(task, make_batches(task, cases, policy, storage))
-    if everything:
-        out["our step, fp32"] = lambda: ours(task, Fixed(task, cases), precision="fp32")
-        out["our step, fp16"] = lambda: ours(task, Fixed(task, cases), precision="fp16")
+    if compiled:
         out["our step, compiled"] = lambda: ours(task, Fixed(task, cases), compile=True)
     return out
 
@@ -427,19 +436,21 @@ def prediction(task: Task, cases: list[PreparedCase], batch_size: int) -> str:
 def measure_task(task: Task, given: argparse.Namespace, seconds: float, workers: int) -> list[str]:
     """Measure everything about one task; return its tables."""
     rates: dict[str, Rate] = {}
+    failures: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
         cases = make_cases(task, Path(folder))
         if given.baseline:
             per_s = baseline(task, given.baseline, seconds)
             rates["step of the baseline, batches in device memory"] = Rate(per_s, NAN, NAN, NAN)
-        for name, make in contenders(task, cases, workers, everything=given.compile).items():
+        for name, make in contenders(task, cases, workers, compiled=given.compile).items():
             if given.rows and not any(word in name for word in (*given.rows, "bare")):
                 continue
             gc.collect()
             try:
                 rates[name] = measure(task, make(), seconds)
-            except RuntimeError as error:
-                print(f"{name} failed: {str(error).splitlines()[0][:160]}", flush=True)
+            except (RuntimeError, UserError) as error:  # the latter where there is no compiler
+                failures.append(f"{name} failed: {str(error).splitlines()[0][:160]}")
+                print(failures[-1], flush=True)
                 continue
             print(f"{name}: {rates[name]}", flush=True)
             if DEVICE.type == "cuda":
@@ -448,6 +459,8 @@ def measure_task(task: Task, given: argparse.Namespace, seconds: float, workers:
         unit = "slices" if task.patch is None else "patches"
         lines = ["", f"## {task.name}", "", f"| | {unit}/s | of the bare loop | busy | waiting for data | GB |"]
         lines += ["|---|---|---|---|---|---|", *(row(name, rate, base) for name, rate in rates.items())]
+        lines += [line for failure in failures for line in ("", failure)]
+        lines += ["", "| its own gain | with | without | |", "|---|---|---|---|", *gains(rates)]
         if task.patch is None and not given.rows:
             lines += [
                 "",
@@ -456,6 +469,16 @@ def measure_task(task: Task, given: argparse.Namespace, seconds: float, workers:
             ]
             lines += [prediction(task, cases, size) for size in ((4, 8) if task in SMALL else (16, 64))]
     return lines
+
+
+def gains(rates: dict[str, Rate]) -> list[str]:
+    """Return the rows of what each part of our step gains, where both sides were measured."""
+    both = [
+        (part, rates[with_].per_s, rates[without].per_s)
+        for part, with_, without in PARTS
+        if {with_, without} <= rates.keys()
+    ]
+    return [f"| {part} | {one:,.1f} | {other:,.1f} | {one / other:.2f} times |" for part, one, other in both]
 
 
 def row(name: str, rate: Rate, base: float) -> str:
@@ -472,13 +495,13 @@ def main() -> None:
     parser.add_argument("--rows", nargs="*", default=[], help="words of row names")
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--small", action="store_true")
-    parser.add_argument("--compile", action="store_true", help="measure precisions and torch.compile too")
+    parser.add_argument("--compile", action="store_true", help="measure torch.compile, too")
     parser.add_argument("--baseline", type=Path, help="checkout of another commit")
     parser.add_argument("--workers", type=int)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     small = given.small or DEVICE.type == "cpu"
-    seconds = 0.2 if small else given.seconds
+    seconds = min(0.2, given.seconds) if small else given.seconds
     workers = given.workers if given.workers is not None else (0 if small else max(1, (os.cpu_count() or 2) - 2))
     if DEVICE.type == "cuda":
         torch.backends.cudnn.benchmark = True
