@@ -10,12 +10,21 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 export GLIOFLOW_HOME=$work/home RAY_USAGE_STATS_ENABLED=0 MLFLOW_DISABLE_TELEMETRY=true NO_ALBUMENTATIONS_UPDATE=1
 
+nvidia-smi -L >/dev/null 2>&1 || {
+  echo "nvidia-smi shows no GPU here: install NVIDIA's driver, or run this on a machine that has a GPU"
+  exit 2
+}
 if [[ ${SETUP:-yes} == yes ]]; then
   make setup || exit 1
   export PATH=$PWD/.venv/bin:$PATH
 fi
+python -c 'import torch' || {
+  echo "the python on the PATH cannot import PyTorch: leave out SETUP=no, or install GlioFlow there"
+  exit 1
+}
 python -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' || {
-  echo "PyTorch sees no GPU: check the driver with nvidia-smi"
+  echo "PyTorch does not see the GPU that nvidia-smi shows: the driver must be at least as new as PyTorch's CUDA," \
+    "which is $(python -c 'import torch; print(torch.version.cuda)' 2>/dev/null)"
   exit 2
 }
 gpus=$(python -c 'import torch; print(torch.cuda.device_count())')
@@ -54,7 +63,7 @@ serve() {
     sleep 1
   done
   glioflow predict http://127.0.0.1:$port "$study" --out "$work/answered" && answered=0
-  kill -INT $server 2>/dev/null && wait $server
+  kill -TERM $server 2>/dev/null && wait $server # a job in the background ignores Ctrl-C's signal
   [[ $answered == 0 ]] || cat "$work/served"
   return $answered
 }
@@ -76,7 +85,7 @@ if ((gpus > 1)); then
     -o training.gpus_per_worker=1 -o "training.num_workers=$gpus" -o "training.batch_size=$((16 * gpus))"
 fi
 if [[ ${BENCHMARK:-yes} == yes ]]; then
-  step "benchmark" python benchmarks/gpu.py --out "$work/benchmark.md"
+  step "benchmark" python benchmarks/gpu.py --compile --out "$work/benchmark.md"
 fi
 
 {
