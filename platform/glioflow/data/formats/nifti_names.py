@@ -27,6 +27,8 @@ _OF_IMAGES = (
     *("gd", "gad", "ce", "km", "cm", "contrast"),
     *("bet", "brain", "stripped", "reg", "registered", "std", "native", "n4"),
 )
+# Further words of processing before a sequence, which stay in the names of cases.
+_OF_PROCESSING = ("coreg", "coregistered", "orig", "original", "resampled", "corrected", "norm", "defaced")
 # Words in the names of folders that hold some images of one person, beside those and the folders of BIDS.
 _OF_FOLDERS = (
     *("structural", "functional", "perfusion", "diffusion", "conventional", "routine", "mri", "mr", "scans", "images"),
@@ -242,12 +244,12 @@ def unlike_owners(names: Iterable[str]) -> tuple[str, str] | None:
     """Return two names of images that begin with words of which neither has all of the other's, or None.
 
     `anna_t1` and `berta_flair`, which may be of two persons; not `anna_t1` and `anna_new_flair`. Numbers, and words for
-    series and techniques, are of images.
+    series, techniques and processing, are of images.
     """
     words: dict[str, set[str]] = {}
     for name in names:
         found = {each.lower() for each in re.split(r"[\W_]+", owner_of(name) or "") if each.isalpha()}
-        words[name] = found.difference(_OF_IMAGES, _OF_SERIES, _OF_FOLDERS)
+        words[name] = found.difference(_OF_IMAGES, _OF_PROCESSING, _OF_SERIES, _OF_FOLDERS)
     pairs = itertools.combinations(words, 2)
     return next((pair for pair in pairs if words[pair[0]] - words[pair[1]] and words[pair[1]] - words[pair[0]]), None)
 

@@ -48,8 +48,8 @@ _NUMBERED = re.compile(
     re.IGNORECASE,
 )
 # The end of a name after which eight digits are a person's number, whatever is before it: `site1_MRN`, not `P7_scan`
-# or `P7_anon`.
-_ENDS_NUMBERED = re.compile(rf".*[_-](?:{_PERSONS})(?:[_ -]?(?:id|no|nr|number))?", re.IGNORECASE)
+# or `P7_anon`. An id in a list may have folders, as in `site1/MRN`.
+_ENDS_NUMBERED = re.compile(rf".*[_/-](?:{_PERSONS})(?:[_ -]?(?:id|no|nr|number))?", re.IGNORECASE)
 
 
 def person_of(name: str) -> str:
