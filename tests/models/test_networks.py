@@ -94,8 +94,15 @@ def test_buda_unet_has_the_published_size():
     assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in build("buda-unet-nobn").modules())
 
 
-def test_names_are_listed_without_torch():
-    code = "import sys, glioflow.models as m; assert m.ARCHITECTURES and m.LOSSES and 'torch' not in sys.modules"
+def test_names_are_listed_without_torch_and_networks_of_this_package_built_without_other_libraries():
+    code = """
+import sys, glioflow.models as m
+assert m.ARCHITECTURES and m.LOSSES and 'torch' not in sys.modules
+m.build_network(m.ModelSettings(architecture="buda-unet"), in_channels=3, num_outputs=1)
+m.build_loss(m.LossSettings(), task="binary")
+loaded = {"segmentation_models_pytorch", "monai", "timm", "torchvision", "torch._dynamo"} & set(sys.modules)
+assert not loaded, loaded
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import segmentation_models_pytorch as smp
 from torch import nn
 
 from glioflow.models.planar import BudaUNet, Fcn32, ResUNet
@@ -34,6 +33,8 @@ def _of_monai() -> Any:
 
 def _smp_builder(class_name: str) -> Any:
     def build(encoder: str, *, in_channels: int, num_outputs: int, **options: Any) -> nn.Module:
+        import segmentation_models_pytorch as smp  # takes seconds, for it loads PyTorch's compiler
+
         if class_name == "DPT":
             options["dynamic_img_size"] = True
         network: nn.Module = getattr(smp, class_name)(

@@ -5,7 +5,6 @@
 from collections.abc import Iterable, Sequence
 
 import torch
-from segmentation_models_pytorch.losses import LovaszLoss
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -219,6 +218,8 @@ class Lovasz(nn.Module):
     """smp's Lovasz loss, separately for each output if they overlap; also for volumes."""
 
     def __init__(self, task: Task, *, per_image: bool) -> None:
+        from segmentation_models_pytorch.losses import LovaszLoss  # takes seconds
+
         super().__init__()
         self.multiclass = task == "multiclass"
         self.loss = LovaszLoss("multiclass" if self.multiclass else "binary", per_image=per_image)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
-from segmentation_models_pytorch.encoders import get_encoder
 from torch import Tensor, nn
 
 
@@ -29,6 +28,8 @@ class Fcn32(nn.Module):
         dropout: float,
         **encoder_options: object,
     ) -> None:
+        from segmentation_models_pytorch.encoders import get_encoder  # takes seconds
+
         super().__init__()
         self.encoder = get_encoder(encoder, in_channels=in_channels, weights=encoder_weights, **encoder_options)
         self.head = nn.Sequential(
