@@ -3,9 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
 if TYPE_CHECKING:
+    from pydantic import ValidationError
     from pydantic_core import ErrorDetails
 
 # Rules by pydantic's error types; pydantic fills in the limits.
@@ -55,7 +54,7 @@ def _has(values: object, part: int | str) -> bool:
     return isinstance(values, Sequence) and isinstance(part, int) and part < len(values)
 
 
-def first_problem(error: ValidationError, values: object) -> str:
+def first_problem(error: "ValidationError", values: object) -> str:
     """Return where in `values` the first problem is, and what it is."""
     first = error.errors()[0]
     return f"{'.'.join(map(str, path_of(first, values)))}: {first['msg']}"

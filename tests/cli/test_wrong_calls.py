@@ -175,7 +175,7 @@ train some.yaml --data COHORT -o split.seed=-1 -> split.seed must be at least 0
 train some.yaml --data COHORT -o training.seed=-1 -> training.seed must be at least 0
 train knot.yaml --data COHORT -> inside its own anchor
 train some.yaml --data COHORT -o target.kind=regions -> regions
-train some.yaml --data COHORT -o training.num_workers=[2,2] -> with fewest below most: got [2, 2]
+train some.yaml --data COHORT -o training.num_workers=[2,2] -> with fewest below most; got [2, 2]
 train some.yaml --data COHORT -o inference.patch=[0,0] -> inference.patch.0 must be greater than 0; got 0
 train some.yaml --data COHORT -o training.num_workers=3 -> training.batch_size must be a multiple
 train some.yaml --data COHORT -o training.epochs=[ -> training.epochs
@@ -187,7 +187,7 @@ crossval nowhere.yaml --data COHORT -> nowhere.yaml does not exist
 crossval some.yaml --data nowhere -> nowhere does not exist
 crossval some.yaml --data COHORT --folds 2 -> --folds
 crossval some.yaml --data COHORT --folds 99 -> folds
-crossval some.yaml --data COHORT --folds three -> unable to parse string as an integer; got three
+crossval some.yaml --data COHORT --folds three -> must be a whole number; got three
 crossval some.yaml --data COHORT --resume RUN -> ffff
 search some.yaml --data COHORT -> the experiment some has no search.space; list the searched keys there
 search space.yaml --data nowhere -> nowhere does not exist

@@ -267,7 +267,7 @@ def test_a_searched_batch_that_the_workers_cannot_share_is_refused_before_ray_st
 
 
 def test_workers_that_train_together_do_not_share_a_gpu(tiny):
-    with pytest.raises(UserError, match=r"one worker a GPU: got 0\.5"):
+    with pytest.raises(UserError, match=r"needs a GPU for each; got 0\.5"):
         changed(tiny, training={"num_workers": 2, "gpus_per_worker": 0.5})
     assert changed(tiny, training={"gpus_per_worker": 0.5}).training.gpus_per_worker == 0.5
 

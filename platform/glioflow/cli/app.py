@@ -7,6 +7,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from glioflow.validation import rule_of
 from glioflow.version import __version__
 
 # In the order of the work.
@@ -62,8 +63,6 @@ class StagedGroup(TyperGroup):
             errors = getattr(error.__cause__, "errors", None)  # pydantic's, which takes long to import
             if errors is None:
                 raise
-            from glioflow.validation import rule_of
-
             problem = errors()[0]
             message = f"{rule_of(problem) or error.message}; got {problem['input']}"
             raise typer.BadParameter(message, ctx=error.ctx, param=error.param) from None
