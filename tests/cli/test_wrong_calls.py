@@ -409,9 +409,9 @@ def test_a_wrong_call_is_one_clear_line_and_exit_code_2(call, folder, line):
     words, expected = line.split(" -> ")
     before = {path for path in folder.rglob("*") if "home" not in path.parts}
     code, lines, seconds = call(*(WORDS.get(word, word) for word in words.split()))
-    usage = lines[0].startswith("Usage:")  # as Typer has it, with the line that names what is wrong at the end
     assert code == 2, lines
-    assert usage or (len(lines) == 1 and lines[0].startswith("error: ")), lines
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("error: "), lines
     assert expected in lines[-1], lines
     assert not any("Traceback" in text for text in lines)
     assert {path for path in folder.rglob("*") if "home" not in path.parts} == before

@@ -1,12 +1,14 @@
 """The application, to which every module of verbs adds its own, and the stages by which `--help` groups them."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any, TypeVar
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from glioflow.cli.output import stop
 from glioflow.validation import rule_of
 from glioflow.version import __version__
 
@@ -52,20 +54,37 @@ class PlainTyper(typer.Typer):
         return super().command(name, **{"cls": PlainCommand, **options})
 
 
+@contextmanager
+def _one_line_usage_errors() -> Iterator[None]:
+    """End with one line where words are no call of a verb; typer would print the usage, too."""
+    try:
+        yield
+    except typer.TyperException as raised:
+        error: Any = raised  # typer makes its classes of usage errors public only in part
+        if getattr(error, "exit_code", None) != 2 or error.format_message().startswith(
+            "Usage"
+        ):  # a group prints its help
+            raise
+        errors = getattr(error.__cause__, "errors", None)  # pydantic's, which takes long to import
+        if isinstance(error, typer.BadParameter) and errors is not None:
+            problem = errors()[0]
+            error.message = f"{rule_of(problem) or error.message}; got {problem['input']}"
+        message, path = error.format_message().rstrip("."), "glioflow" if error.ctx is None else error.ctx.command_path
+        stop(f"error: {message}{'' if message.endswith('?') else '.'} See `{path} --help`.", 2)
+
+
 class StagedGroup(TyperGroup):
     """A group of verbs whose help lists them by stage, if they have one."""
 
+    def make_context(self, *args: Any, **options: Any) -> Any:
+        """Parse the words before a verb; a mistake in them ends with one line."""
+        with _one_line_usage_errors():
+            return super().make_context(*args, **options)
+
     def invoke(self, ctx: Any) -> Any:
-        """Run the verb; the error of an option has GlioFlow's words and shows the value that was given."""
-        try:
+        """Run the verb; a mistake in its words ends with one line, which shows the value that was given."""
+        with _one_line_usage_errors():
             return super().invoke(ctx)
-        except typer.BadParameter as error:
-            errors = getattr(error.__cause__, "errors", None)  # pydantic's, which takes long to import
-            if errors is None:
-                raise
-            problem = errors()[0]
-            message = f"{rule_of(problem) or error.message}; got {problem['input']}"
-            raise typer.BadParameter(message, ctx=error.ctx, param=error.param) from None
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write the verbs stage by stage, each with its whole first sentence."""

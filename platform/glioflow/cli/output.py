@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from glioflow import atomic
 from glioflow.cluster.storage import home
@@ -69,23 +69,23 @@ def one_line_errors() -> Iterator[None]:
         with redirect_stdout(sys.stderr):
             yield
     except KeyboardInterrupt:
-        _stop("interrupted", 130)
+        stop("interrupted", 130)
     except Exception as error:
         full = _full_disk(error)
         if full is not None:
             detail = f": {error}" if isinstance(error, RunFailed) else ""
-            _stop(f"failed: {full}{detail}", 1)
+            stop(f"failed: {full}{detail}", 1)
         if isinstance(error, UserError):
-            _stop(f"error: {error}", 2)
+            stop(f"error: {error}", 2)
         if isinstance(error, RunFailed):
-            _stop(f"failed: {error}", 1)
+            stop(f"failed: {error}", 1)
         if isinstance(error, StoreFailed):
-            _stop(f"failed: {error}; continue once it works again", 1)
+            stop(f"failed: {error}; continue once it works again", 1)
         if isinstance(error, OSError) and error.errno in _UNUSABLE_PATH and error.filename is not None:
             reason = str(error.strerror).lower()
-            _stop(f"error: {error.filename}: {reason}; choose another path, or correct this one", 2)
+            stop(f"error: {error.filename}: {reason}; choose another path, or correct this one", 2)
         if type(error).__module__.partition(".")[0] in _STORE:
-            _stop(f"failed: the tracking store stopped answering, or refused a call: {first_line(error)}; try again", 1)
+            stop(f"failed: the tracking store stopped answering, or refused a call: {first_line(error)}; try again", 1)
         raise
     finally:
         _STDOUT.reset(reset)
@@ -114,7 +114,8 @@ def _full_disk(error: Exception) -> DiskFull | None:
     return next((DiskFull(folder) for folder in folders if not atomic.has_space(folder)), None)
 
 
-def _stop(line: str, code: int) -> None:
+def stop(line: str, code: int) -> NoReturn:
+    """Print one line to stderr and end with an exit code."""
     # A name may hold what would move a terminal's cursor.
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in " ".join(line.split()))
     print(shown, file=sys.stderr)
