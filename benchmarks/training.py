@@ -118,6 +118,7 @@ def ours(cases: list[PreparedCase], experiment: Experiment, *, channels: int) ->
 # Takes as many steps as each line of its input says, and answers each line when they are done.
 BASELINE = """
 import os, sys
+from pathlib import Path
 checkout, path, policy, home = sys.argv[1:]
 sys.path.insert(0, checkout + "/platform")
 import torch
@@ -130,8 +131,8 @@ from glioflow.models import build_loss, build_network
 from glioflow.training.loop import Trainer
 
 torch.set_num_threads(os.cpu_count() or 1)
-experiment = override(load_experiment(path), {"training.sampling.augmentation": policy})
-cohort = find_or_prepare(data_source(None, experiment.data.source), experiment.preprocess, home=home)
+experiment = override(load_experiment(Path(path)), {"training.sampling.augmentation": policy})
+cohort = find_or_prepare(data_source(None, experiment.data.source), experiment.preprocess, home=Path(home))
 cases = cohort.cases(make_split(cohort.records, experiment.split, folder=data_folder()).train)
 settings, target = experiment.training, experiment.target
 network = build_network(experiment.model, in_channels=len(cohort.channels), num_outputs=target.num_outputs)

@@ -28,7 +28,7 @@ def test_the_cases_folder_of_what_was_fetched_becomes_the_cohort(tmp_path):
 
 def test_a_set_is_not_downloaded_below_a_file(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="OUT"):
+    with pytest.raises(UserError, match="out must name a folder, not a file"):
         download("lgg", tmp_path / "file" / "out", fetch=pytest.fail)
 
 
