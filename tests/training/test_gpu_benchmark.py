@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 def test_the_benchmark_of_one_accelerator_compares_and_says_what_each_part_gains(monkeypatch, tmp_path, capsys):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     gpu = importlib.import_module("gpu")
-    tiny = gpu.Task("tiny, batch 2", "unet", "mobilenet_v2", (32, 32), 2, 3, (2, 32, 32), 2)
+    tiny = gpu.Task("tiny, batch 2", "buda-unet", None, (16, 16), 2, 3, (2, 16, 16), 2)
     monkeypatch.setattr(gpu, "SMALL", (tiny,))
     monkeypatch.setattr(shutil, "which", lambda name: None)  # no compiler, whose work takes half a minute
     rows = ["DataLoader", "our step", "host, light", "disk, strong"]
