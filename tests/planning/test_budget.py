@@ -11,7 +11,7 @@ COSTS = Costs(step_s=0.5, other_s=40)
 
 def seconds_of(shares, costs, slots):
     training = costs.training_s(shares.epochs, shares.steps_per_epoch)
-    return shares.search_s + (math.ceil((shares.folds + 1) / slots)) * training
+    return shares.search_s + (math.ceil(shares.folds / slots) + 1) * training
 
 
 @pytest.mark.parametrize("minutes", [20, 60, 240, 6000])

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from glioflow import cluster
 from glioflow.api.auto_runs import describe_trial, seconds_of, step_seconds
 from glioflow.api.auto_state import AutoState, Outcome, fingerprint_at, search_of
 from glioflow.api.cohorts import check
-from glioflow.api.experiments import CrossvalResult, crossval, search, train
+from glioflow.api.experiments import crossval, search, train
 from glioflow.api.planning import plan
 from glioflow.api.registry import RegisteredVersion, promote, register
 from glioflow.atomic import write_text
@@ -181,33 +180,16 @@ def settle(work: Work) -> Outcome:
 
 
 def cross_validate(work: Work) -> Outcome:
-    """Cross-validate the winner on all but the test patients, unless the others are too few to spare them.
-
-    If the final model is not the ensemble of the folds, its training is one more beside theirs.
-    """
-    folds, hold_out = work.outcome("settle")["shares"]["folds"], work.outcome("measure")["hold_out_test"]
-    experiment = work.experiment(FINAL)
-
-    def validate() -> CrossvalResult:
-        return crossval(
-            experiment,
-            work.state.cohort,
-            folds=folds,
-            hold_out_test=hold_out,
-            resume=_unfinished(work, experiment, "crossval"),
-            say=work.say,
-        )
-
-    if is_ensemble(folds, hold_out=hold_out) or work.outcome("plan")["slots"] == 1:
-        done = validate()
-    else:
-        beside = ThreadPoolExecutor(1, "beside")
-        try:
-            validating = beside.submit(validate)
-            _final_run(work, experiment, lambda text, part=None: work.say(f"final model: {text}" if text else "", part))
-            done = validating.result()
-        finally:
-            beside.shutdown(wait=False)  # if the other training failed, Ray ends before this one is waited for
+    """Cross-validate the winner on all but the test patients, unless the others are too few to spare them."""
+    experiment, hold_out = work.experiment(FINAL), work.outcome("measure")["hold_out_test"]
+    done = crossval(
+        experiment,
+        work.state.cohort,
+        folds=work.outcome("settle")["shares"]["folds"],
+        hold_out_test=hold_out,
+        resume=_unfinished(work, experiment, "crossval"),
+        say=work.say,
+    )
     values = done.to_json()
     values["hold_out_test"] = hold_out
     kept = (
@@ -232,17 +214,9 @@ def train_final(work: Work) -> Outcome:
         make_ensemble(tracking, run_id)
         metrics = tracking.run(run_id).data.metrics
         return {"run_id": run_id, "metrics": _test_dice(metrics), "ensemble_of": folds}
-    run_id = _final_run(work, work.experiment(FINAL), work.say)
-    return {"run_id": run_id, "metrics": _test_dice(Tracking().run(run_id).data.metrics)}
-
-
-def _final_run(work: Work, experiment: Experiment, say: Say) -> str:
-    """Return the run of the final model, which is trained unless that was done beside the folds."""
-    trained = _finished(work, experiment, "train")
-    if trained is not None:
-        return trained
-    unfinished = _unfinished(work, experiment, "train")
-    return train(experiment, work.state.cohort, resume=unfinished, say=say).run_id
+    experiment = work.experiment(FINAL)
+    done = train(experiment, work.state.cohort, resume=_unfinished(work, experiment, "train"), say=work.say)
+    return {"run_id": done.run_id, "metrics": _test_dice(done.metrics)}
 
 
 def _test_dice(metrics: Mapping[str, float | None]) -> dict[str, float | None]:

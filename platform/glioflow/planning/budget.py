@@ -1,8 +1,8 @@
 """Division of a budget of hours into training length, folds and search time, from the cost of a short training.
 
-The unit is one training. A cross-validation counts one per fold, a final model, which trains beside the folds, one more
-unless the folds are the final model (see `is_ensemble`), and a search gets the time of `SEARCH_WORTH` of them on every
-slot. The steps of a training follow from the rest.
+The unit is one training. A cross-validation counts one per fold, a final model one more unless the folds are
+the final model (see `is_ensemble`), and a search gets the time of `SEARCH_WORTH` of them on every slot. The steps of a
+training follow from the rest.
 """
 
 import math
@@ -98,7 +98,7 @@ def share_out(
     available = spendable(costs, left_s)
     ways = [(search, folds), (False, folds), (False, min(folds, FEWEST_FOLDS))]
     for searching, many in ways:
-        ending = math.ceil((many + (not is_ensemble(many, hold_out=hold_out))) / slots)
+        ending = math.ceil(many / slots) + (not is_ensemble(many, hold_out=hold_out))
         length = _length(costs, available / (ending + SEARCH_WORTH * searching))
         if length is None or (searching and math.prod(length) < SEARCH_STEPS):
             continue
@@ -126,7 +126,7 @@ def fold_patients(patients: Mapping[str, int], folds: int) -> tuple[int, bool]:
 
 def least_seconds(costs: Costs, *, slots: int) -> float:
     """Return the seconds below which nothing fits: the shortest trainings, three folds, no search."""
-    trainings = math.ceil((FEWEST_FOLDS + 1) / slots)
+    trainings = math.ceil(FEWEST_FOLDS / slots) + 1
     # Rounded up, so that this is enough.
     return math.ceil((trainings * costs.training_s(1, FEWEST_STEPS) + _closing(costs)) / (1 - RESERVE)) + 1
 
