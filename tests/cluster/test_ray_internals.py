@@ -9,6 +9,7 @@ from dataclasses import fields
 import ray.exceptions
 import ray.util.state.common
 from ray.experimental import internal_kv
+from ray.train.torch import TorchTrainer
 
 
 def public(module):
@@ -36,3 +37,8 @@ def test_the_numbers_of_a_shortage_of_memory_stand_in_the_text_of_an_error_alone
 def test_the_loss_of_a_node_stands_in_the_text_of_an_error_alone():
     arguments = inspect.signature(ray.exceptions.RayActorError).parameters
     assert list(arguments) == ["actor_id", "error_msg", "actor_init_failed", "preempted"]
+
+
+def test_no_public_method_ends_a_training_that_waits():
+    assert hasattr(TorchTrainer, "_register_sigint_handler")
+    assert not {name for name in public(TorchTrainer) if "abort" in name or "interrupt" in name or "stop" in name}

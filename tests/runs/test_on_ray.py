@@ -71,6 +71,46 @@ def test_two_workers_train_one_network_and_log_each_epoch_once(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("moment", ["waiting for a worker", "epoch 1 of"])
+def test_ctrl_c_ends_a_training_at_once_even_while_it_waits_for_a_worker(
+    ray: None, tiny: Experiment, lgg: Path, tracking: Any, moment: str
+) -> None:
+    from ray.util import placement_group, remove_placement_group
+
+    from glioflow.runs.train.run import train
+
+    pressed: list[float] = []
+    taken: list[Any] = []
+
+    def say(text: str, part: float | None = None) -> None:
+        if text.startswith("run ") and moment == "waiting for a worker":
+            taken.append(placement_group([{"CPU": 2}]))
+        if moment in text and not pressed:
+            pressed.append(time.monotonic())
+            os.kill(os.getpid(), signal.SIGINT)
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train(override(tiny, {"training.epochs": 1000}), lgg, say=say)
+    finally:
+        for each in taken:
+            remove_placement_group(each)
+    assert time.monotonic() < pressed[0] + 30
+    (run,) = tracking.find_all("tiny")
+    assert run.info.status == "KILLED"
+    while cluster_of_two_has_less():
+        assert time.monotonic() < pressed[0] + 60, "its worker still runs"
+        time.sleep(0.2)
+
+
+def cluster_of_two_has_less() -> bool:
+    import ray
+
+    return bool(ray.available_resources().get("CPU", 0) < 2)
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_run_that_failed_is_resumed_under_its_own_id(ray: None, tiny: Experiment, lgg: Path, tracking: Any) -> None:
     from glioflow.runs.train import run as module

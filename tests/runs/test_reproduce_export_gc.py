@@ -404,7 +404,7 @@ def test_cohorts_stay_while_the_home_holds_work_of_a_store_that_left_no_note(sta
 def here(monkeypatch):
     """Train in this process: what Ray adds is tested on Ray."""
 
-    def fit(plan):
+    def fit(plan, say):
         writer = RunWriter(plan.tracking_uri, plan.run_id, plan.spool)
         metrics = train_plan(plan, Worker(lambda epoch, metrics, _: writer.write(metrics, step=epoch)))
         send_bundle(plan, writer)

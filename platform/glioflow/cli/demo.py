@@ -1,5 +1,6 @@
 """The whole chain, on a synthetic cohort or on a real one: what `make demo` runs."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,8 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """Run the whole chain on a small cohort: search, train, promote, serve, and answer one study."""
+    # After Ctrl-C, what still runs beside would else make Ray start anew.
+    os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
     with one_line_errors(), progress("demo") as say:
         from glioflow.cli.demo_chain import run_chain
 

@@ -4,16 +4,21 @@
 """
 
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from glioflow.progress import Say
+
 _NAMESPACE = b"glioflow"
 _LOST = re.compile(r"its node has died|node was terminated")
 # Ray's GB are 2^30 bytes.
 _ENDED = re.compile(r"Selected to kill: .*?task name=([^,\n]*),.*?pid=(\d+), actual memory used=([\d.]+)GB")
+# Ray Train's controller gives its workers five seconds to end.
+_ABORT_S = 10.0
 _NODE = re.compile(r"was ([\d.]+)GB used / ([\d.]+)GB limit")
 
 
@@ -135,6 +140,32 @@ def translating_actor_errors(translate: Callable[[Exception], Exception]) -> Ite
     finally:
         for name, original in originals.items():
             setattr(RayActorManager, name, original)
+
+
+def end_at_interrupt(trainer: Any, say: Say) -> None:
+    """Make Ctrl-C end a trainer's `fit` within seconds and raise `KeyboardInterrupt`, where `fit` handles Ctrl-C.
+
+    Ray Train's own handler says nothing, waits for the controller without limit, and drops the second Ctrl-C. Nothing
+    public reaches the handler or the controller, whose end is also that of its workers.
+    """
+
+    def register(controller: Any) -> None:
+        import ray
+
+        pressed = False
+
+        def interrupt(number: int, frame: Any) -> None:
+            nonlocal pressed
+            if not pressed:
+                pressed = True
+                say("stopping the workers; Ctrl-C ends them at once")
+                ray.wait([controller.abort.remote()], timeout=_ABORT_S)
+            ray.kill(controller)
+            raise KeyboardInterrupt
+
+        signal.signal(signal.SIGINT, interrupt)
+
+    trainer._register_sigint_handler = register
 
 
 def _is_connected() -> bool:

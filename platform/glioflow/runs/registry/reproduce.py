@@ -92,7 +92,7 @@ def reproduce(run_id: str, data: str | Path | None = None, *, say: Say = quiet) 
         say(f"run {again} repeats run {run_id}")
         plan = plan_of(setting, again)
         with shown({"": plan.progress}, say), followed(plan.progress, plan.experiment.training.epochs, say):
-            metrics = fit_on_train(plan)
+            metrics = fit_on_train(plan, say=say)
         if kind != "trial":
             metrics = {**metrics, **score_test_patients(plan).metrics}
         run.log_metrics(metrics)

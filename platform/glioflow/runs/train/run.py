@@ -11,6 +11,7 @@ import ray.train
 
 from glioflow import cluster
 from glioflow.cluster.lease import holding
+from glioflow.cluster.ray_internals import end_at_interrupt
 from glioflow.cluster.remote_home import fetch, ray_storage
 from glioflow.cluster.storage import home
 from glioflow.config import Experiment
@@ -30,7 +31,7 @@ from glioflow.runs.train.overlays import OVERLAYS, drawn
 from glioflow.runs.train.test_patients import PER_PATIENT, score_test_patients
 from glioflow.runs.train.trained_bundle import fetch_description, send_bundle
 from glioflow.runs.train.training import train_plan
-from glioflow.runs.train.waiting import waiting_for_workers
+from glioflow.runs.train.waiting import wait_for_room, waiting_for_workers
 from glioflow.runs.train.worker import Worker
 from glioflow.tracking import BUNDLE, RunWriter, Tracking
 from glioflow.tracking.addresses import answers
@@ -92,7 +93,7 @@ def train_in(setting: Setting, opened: AbstractContextManager[Run], say: Say = q
         plan = plan_of(setting, run.run_id, watched=True)
         try:
             with shown({"": plan.progress}, say), followed(plan.progress, plan.experiment.training.epochs, say):
-                val = fit_on_train(plan)
+                val = fit_on_train(plan, say=say)
                 test = score_test_patients(plan)
         except (KeyboardInterrupt, SystemExit):  # Ray Train turns the first Ctrl-C into the second
             say(f"interrupted; continue with {option('resume', run.run_id)}")
@@ -160,8 +161,10 @@ def _resumed(setting: Setting, run_id: str) -> Setting:
     return resumed_setting(setting, run_id)
 
 
-def fit_on_train(plan: Plan, *, callbacks: Sequence[Any] = ()) -> dict[str, float | None]:
+def fit_on_train(plan: Plan, *, callbacks: Sequence[Any] = (), say: Say = quiet) -> dict[str, float | None]:
     """Run `train_plan` on Ray Train, its controller calling `callbacks`, and send the bundle as `send_bundle`.
+
+    In the main thread, Ctrl-C ends it within seconds, which `say` announces.
 
     Returns:
         The bundle's validation metrics.
@@ -189,6 +192,8 @@ def fit_on_train(plan: Plan, *, callbacks: Sequence[Any] = ()) -> dict[str, floa
             callbacks=[*callbacks, LostNodes()],
         ),
     )
+    end_at_interrupt(trainer, say)
+    wait_for_room(training.min_workers, training.resources_per_worker)
     try:
         with cluster.restoring_interrupts(), waiting_for_workers(elastic=training.elastic):
             trainer.fit()
