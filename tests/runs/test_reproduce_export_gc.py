@@ -19,6 +19,7 @@ from glioflow.data.prepared.preparation import prepare
 from glioflow.data.splits import deal, make_split
 from glioflow.errors import UserError
 from glioflow.models import build_network
+from glioflow.progress import quiet
 from glioflow.runs.crossval import fold as crossval
 from glioflow.runs.launch import Setting, opening_of
 from glioflow.runs.plan import Plan, plan_of
@@ -404,7 +405,7 @@ def test_cohorts_stay_while_the_home_holds_work_of_a_store_that_left_no_note(sta
 def here(monkeypatch):
     """Train in this process: what Ray adds is tested on Ray."""
 
-    def fit(plan, say):
+    def fit(plan, say=quiet):
         writer = RunWriter(plan.tracking_uri, plan.run_id, plan.spool)
         metrics = train_plan(plan, Worker(lambda epoch, metrics, _: writer.write(metrics, step=epoch)))
         send_bundle(plan, writer)
