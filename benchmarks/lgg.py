@@ -36,6 +36,11 @@ SETTINGS: dict[str, list[str]] = {
     "strong-2400": ["training.sampling.augmentation=strong", "training.epochs=16"],
     "strong-2400-192px": ["training.sampling.augmentation=strong", "training.epochs=16", _192],
     "light-2400-192px": ["training.epochs=16", _192],
+    # Short, to compare the augmentation in torch with that of the first release, which is albumentations.
+    **{
+        f"{policy}-600": ["training.epochs=4", f"training.sampling.augmentation={policy}"]
+        for policy in ("light", "light-0.1", "strong", "strong-0.1")
+    },
 }
 Row = dict[str, str | int | float]
 
