@@ -117,7 +117,8 @@ def auto(
 
     Args:
         cohort: Folder of a cohort with masks, as it was downloaded.
-        hours: The budget; from 0.33 (20 minutes) on it is kept within 10 %. None takes that of the resumed one.
+        hours: The budget. From 0.33 (20 minutes) on it is exceeded by at most 10 %, unless the machine gets slower
+            meanwhile; up to a fifth may stay unused. None takes that of the resumed one.
         name: Name of the experiment and the model; None takes that of the folder.
         resume: Name of an interrupted `auto` to continue.
         say: Called with each line of progress, and with the part of the budget that is spent, in [0, 1].
