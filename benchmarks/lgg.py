@@ -12,6 +12,7 @@ import csv
 import os
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 
@@ -59,15 +60,15 @@ def score(experiment: Experiment, case: PreparedCase, probabilities: NDArray[np.
     }
 
 
-def run(name: str, data: Path, pool: ProcessPoolExecutor) -> list[Row]:
-    """Train and measure the folds of a setting."""
+def run(name: str, data: Path, pool: ProcessPoolExecutor) -> Iterator[list[Row]]:
+    """Train and measure the folds of a setting; yield the rows of each as it ends."""
     experiment = load_experiment(EXPERIMENT, SETTINGS[name]).resolved
     home = Path(os.environ.get("GLIOFLOW_HOME", "~/.glioflow")).expanduser()
     cohort = prepare_in(open_cohort(data / "kaggle_3m"), experiment.preprocess, home=home, map_cases=pool.map)
     split = read_split(experiment.split, data)
     own = {*split.train, *split.val}
     cases = [cohort.case(entry.id) for entry in cohort.entries() if {entry.id, entry.patient} & own]
-    rows: list[Row] = []
+    dices: list[float] = []
     for fold, part in enumerate(deal([case.record for case in cases], 5, seed=experiment.split.seed)):
         began = time.perf_counter()
         network, fitted = build_and_fit(
@@ -85,11 +86,12 @@ def run(name: str, data: Path, pool: ProcessPoolExecutor) -> list[Row]:
         for case in (case for case in cases if case.record.id in part):
             probabilities = predict_volume(network.eval(), case.image, softmax=False, **dict(experiment.inference))
             waiting.append(pool.submit(score, experiment, case, probabilities))
-        rows += [{"setting": name, "fold": fold, **each.result()} for each in waiting]
-        dices = [float(row["dice"]) for row in rows]
+        rows: list[Row] = [{"setting": name, "fold": fold, **each.result()} for each in waiting]
+        dices += [float(row["dice"]) for row in rows]
         minutes = (time.perf_counter() - began) / 60
-        print(f"{name}, fold {fold}: {minutes:.1f} min; so far {np.mean(dices):.4f}, median {np.median(dices):.4f}")
-    return rows
+        reached = f"{np.mean(dices):.4f}, median {np.median(dices):.4f}"
+        print(f"{name}, fold {fold}: {minutes:.1f} min; so far {reached}", flush=True)
+        yield rows
 
 
 def main() -> None:
@@ -98,13 +100,13 @@ def main() -> None:
     data = Path(os.environ["GLIOFLOW_DATA"])
     with ProcessPoolExecutor(max(1, (os.cpu_count() or 2) - 4)) as pool:
         for name in names or SETTINGS:
-            rows = run(name, data, pool)
-            new = not Path(out).exists()
-            with Path(out).open("a", newline="") as file:
-                writer = csv.DictWriter(file, list(rows[0]))
-                if new:
-                    writer.writeheader()
-                writer.writerows(rows)
+            for rows in run(name, data, pool):
+                new = not Path(out).exists()
+                with Path(out).open("a", newline="") as file:
+                    writer = csv.DictWriter(file, list(rows[0]))
+                    if new:
+                        writer.writeheader()
+                    writer.writerows(rows)
 
 
 if __name__ == "__main__":
