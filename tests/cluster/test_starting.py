@@ -82,6 +82,22 @@ def test_it_is_said_every_ten_seconds():
     assert progress.WAIT_S == 10
 
 
+def test_ctrl_c_is_answered_at_once_and_then_does_what_it_did_before():
+    said = []
+
+    def say(text, part=None):
+        said.append(text)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a worker of pytest ignores it
+    try:
+        with pytest.raises(KeyboardInterrupt), cluster.announcing_interrupts(say, "stopping"):
+            signal.raise_signal(signal.SIGINT)
+        assert said == ["stopping"]
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_ctrl_c_does_after_a_block_what_it_did_before_whoever_took_it_inside():
     before = signal.getsignal(signal.SIGINT)
     with cluster.restoring_interrupts():

@@ -162,6 +162,7 @@ def test_an_interrupted_search_ends_killed_and_says_how_to_go_on(
     process.send_signal(stop)
     output = process.communicate(timeout=120)[1]
     assert process.returncode == 130
+    assert "stopping the trials" in output
     assert "--resume cut" in output
     parent = tracking.find("demo", search="cut", kind="search")
     assert parent is not None

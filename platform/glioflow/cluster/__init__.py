@@ -4,7 +4,6 @@ from glioflow.cluster.connection import (
     connect,
     disconnect,
     ending,
-    interrupt_on_sigterm,
     is_connected,
     is_elsewhere,
     joins,
@@ -14,17 +13,18 @@ from glioflow.cluster.connection import (
     own_group,
     release_group,
     resources,
-    restoring_interrupts,
     share_of_node,
     slots,
 )
 from glioflow.cluster.draining import node_ends
 from glioflow.cluster.environment import DEFAULTS, in_ray_job, process_environment, silence
+from glioflow.cluster.interrupts import announcing_interrupts, interrupt_on_sigterm, restoring_interrupts
 from glioflow.cluster.memory import memory_shortage
 from glioflow.cluster.tasks import map_cases, map_parallel
 
 __all__ = [
     "DEFAULTS",
+    "announcing_interrupts",
     "connect",
     "disconnect",
     "ending",

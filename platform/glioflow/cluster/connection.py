@@ -8,11 +8,12 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from glioflow.cluster import secrets
 from glioflow.cluster.autoscaled import AUTOSCALED_NODES, nodes_to_come
 from glioflow.cluster.environment import bypass_proxies, own_names, silence, worker_environment
+from glioflow.cluster.interrupts import interrupt
 from glioflow.cluster.ray_internals import find_cluster
 from glioflow.cluster.starting import short_socket_paths
 from glioflow.cluster.storage import cache_folder, home_uri
@@ -150,38 +151,7 @@ def _terminable() -> Iterator[None]:
         yield
     finally:
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before if callable(before) else _interrupt)
-
-
-def interrupt_on_sigterm() -> None:
-    """Make SIGTERM act as Ctrl-C if nothing handles it; by default it would end the process at once.
-
-    Does nothing outside the main thread, where Python does not allow setting a handler.
-    """
-    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, _interrupt)
-
-
-def _interrupt(number: int, frame: Any) -> None:
-    """Act as Ctrl-C: Tune and Train shut down cleanly at the first one."""
-    handler = signal.getsignal(signal.SIGINT)
-    if callable(handler):
-        handler(signal.SIGINT, frame)
-    else:  # such as in a shell's background job
-        raise KeyboardInterrupt
-
-
-@contextmanager
-def restoring_interrupts() -> Iterator[None]:
-    """Restore the handler of Ctrl-C after a block; those of Train and Tune would stay and swallow it later."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    handler = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
+            signal.signal(signal.SIGTERM, before if callable(before) else interrupt)
 
 
 def disconnect() -> None:

@@ -126,7 +126,8 @@ def crossval_in(
         before = f", {count(len(done), 'fold')} done before" if resume else ""
         say(f"{number} folds over {len({entry.patient for entry in cases})} patients, run {run.run_id}{before}")
         try:
-            runs, scores = _run_folds(setting, run.run_id, parts, done, say)
+            with cluster.announcing_interrupts(say, "stopping the folds; Ctrl-C ends them at once"):
+                runs, scores = _run_folds(setting, run.run_id, parts, done, say)
             answer = _conclude(setting, run, runs, scores)
         except BaseException:
             say(

@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from glioflow import cluster
 from glioflow.clock import stamp
 from glioflow.cluster.lease import holding
 from glioflow.cluster.remote_home import check_home
@@ -32,6 +31,7 @@ from glioflow.runs.plan import plan_of
 from glioflow.runs.search.board import Board
 from glioflow.runs.search.conclusion import Searched, conclude
 from glioflow.runs.search.earlier import SPACE, earlier_points
+from glioflow.runs.search.interrupt import stopping_at_interrupt
 from glioflow.runs.search.listing import unknown_search
 from glioflow.runs.search.memory_guard import surviving_memory_kills
 from glioflow.runs.search.observer import LISTENERS, Listener
@@ -267,11 +267,14 @@ def _run(
             parent.followed(say if show is None else None),
             surviving_memory_kills(),
             letting_nodes_come(experiment),
-            cluster.restoring_interrupts(),
+            stopping_at_interrupt(say),
         ):
             results = tuner.fit()
         if searcher is not None:
             share_study(folder.storage)
+    except KeyboardInterrupt:
+        say(f"interrupted; {resuming}")
+        raise
     except Exception as error:
         raise RunFailed(f"search {name} stopped ({last_line(error)}); {resuming}") from error
     if searcher is not None and (trouble := searcher.trouble):
