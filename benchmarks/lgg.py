@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,7 @@ SETTINGS: dict[str, list[str]] = {
     "light-2400-192px": ["training.epochs=16", _192],
     # Short, to compare the augmentation in torch with that of the first release, which is albumentations.
     **{
-        f"{policy}-600": ["training.epochs=4", f"training.sampling.augmentation={policy}"]
+        f"{policy}-450": ["training.epochs=3", f"training.sampling.augmentation={policy}"]
         for policy in ("light", "light-0.1", "strong", "strong-0.1")
     },
 }
@@ -99,14 +100,14 @@ def main() -> None:
     out, *names = sys.argv[1:]
     data = Path(os.environ["GLIOFLOW_DATA"])
     with ProcessPoolExecutor(max(1, (os.cpu_count() or 2) - 4)) as pool:
-        for name in names or SETTINGS:
-            for rows in run(name, data, pool):
-                new = not Path(out).exists()
-                with Path(out).open("a", newline="") as file:
-                    writer = csv.DictWriter(file, list(rows[0]))
-                    if new:
-                        writer.writeheader()
-                    writer.writerows(rows)
+        # One fold of each after the other, so that what was done when the time was up is paired.
+        for rows in chain.from_iterable(zip(*(run(name, data, pool) for name in names or SETTINGS), strict=True)):
+            new = not Path(out).exists()
+            with Path(out).open("a", newline="") as file:
+                writer = csv.DictWriter(file, list(rows[0]))
+                if new:
+                    writer.writeheader()
+                writer.writerows(rows)
 
 
 if __name__ == "__main__":
