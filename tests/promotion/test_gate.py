@@ -259,8 +259,10 @@ def test_a_champion_of_another_preprocessing_sees_its_own(enter, trained, quick,
     monkeypatch.setattr(
         gate, "measure_anew", lambda p, cases, **say: seen.append(cases[0].image.shape[1]) or measure(p, cases, **say)
     )
-    stand(data=lgg)
+    said = []
+    stand(data=lgg, say=lambda text, part=None: said.append(text))
     assert seen == [48, 32]
+    assert [text for text in said if text.startswith("preparing")][-1] == "preparing the cohort: case 8 of 8"
 
 
 def test_a_challenger_for_another_question_is_refused(enter, trained, tmp_path):

@@ -14,13 +14,13 @@ from glioflow.bundle.measurement import measure_segmentation
 from glioflow.bundle.prediction import Predictor
 from glioflow.config.gate import GateSettings
 from glioflow.data.prepared.cohort import PreparedCase, PreparedCohort, is_prepared
-from glioflow.data.prepared.preparation import find_or_prepare
+from glioflow.data.prepared.preparation import MapCases, find_or_prepare
 from glioflow.data.prepared.remote import recorded_cohort
 from glioflow.data.splits import Split
 from glioflow.errors import UserError, option
 from glioflow.evaluation import Reliability, count_reliability
 from glioflow.evaluation.patients import CaseScores, Rows, patient_means
-from glioflow.progress import Say, counted, quiet
+from glioflow.progress import Say, counted, lines_of, quiet
 from glioflow.tracking import Tracking, Version
 from glioflow.tracking.trained import SPLIT, Trained, read_trained
 
@@ -60,13 +60,14 @@ class Entry:
         experiment = yaml.safe_load(tracking.download(f"runs:/{holder}/experiment.yaml").read_text())
         return cls(version, predictor, trained, GateSettings.model_validate(experiment.get("gate", {})))
 
-    def recorded_cohort(self, tracking: Tracking, data: Path | None, home: Path) -> PreparedCohort:
+    def recorded_cohort(self, tracking: Tracking, data: Path | None, home: Path, say: Say = quiet) -> PreparedCohort:
         """Open the version's recorded cohort, and check its fingerprint.
 
         Args:
             tracking: Tracking that records it.
             data: Present folder of the cohort, raw or prepared; None takes the recorded path.
             home: Folder of the prepared cohorts.
+            say: Called after each case, if it is prepared now.
 
         Raises:
             UserError: If it does not exist, or differs from the recorded one.
@@ -80,7 +81,7 @@ class Entry:
                 source,
                 hint=f"give the cohort with {option('data', 'DIR')}",
             )
-        cohort = find_or_prepare(source, steps, home=home, target=target)
+        cohort = find_or_prepare(source, steps, home=home, target=target, map_cases=_saying(say))
         if cohort.manifest.source_fingerprint != origin.source_fingerprint:
             raise UserError(
                 f"{source} is not the cohort that version {self.version.version} recorded (fingerprint "
@@ -90,7 +91,7 @@ class Entry:
             )
         return cohort
 
-    def as_it_sees(self, cohort: PreparedCohort, data: Path | None, home: Path) -> PreparedCohort:
+    def as_it_sees(self, cohort: PreparedCohort, data: Path | None, home: Path, say: Say = quiet) -> PreparedCohort:
         """Return another version's cohort with this one's preprocessing.
 
         Raises:
@@ -106,7 +107,14 @@ class Entry:
                 data,
                 hint=f"give the raw cohort with {option('data', 'DIR')}",
             )
-        return find_or_prepare(data, steps, home=home, target=self.predictor.description.target)
+        target = self.predictor.description.target
+        return find_or_prepare(data, steps, home=home, target=target, map_cases=_saying(say))
+
+
+def _saying(say: Say) -> MapCases:
+    """Return how to prepare cases one by one, with a line after each."""
+    lines = lines_of(say)
+    return lambda prepare, cases: map(prepare, counted(list(cases), "preparing the cohort: case", lines))
 
 
 @dataclass(frozen=True)

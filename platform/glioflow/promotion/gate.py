@@ -49,7 +49,7 @@ def promote(
         if champion is not None and champion.version == challenger.version:
             raise UserError(f"version {challenger.version} of {name} is the champion already", challenger.version)
         entry = Entry.open(tracking, challenger)
-        cohort = entry.recorded_cohort(tracking, data, home)
+        cohort = entry.recorded_cohort(tracking, data, home, say)
         sources = cohort.manifest.judged_by
         used = count_uses(tracking, test=entry.split.test_digest, cohort=sources)
         reasons = _apply_rules(tracking, entry, champion, cohort, data, home, used, say)
@@ -148,7 +148,7 @@ def _apply_rules(
                 hint="register it under another name",
             )
         reasons.append(rules.unseen(rival.trained, [case.record for case in cases]))
-        seen = rival.as_it_sees(cohort, data, home)
+        seen = rival.as_it_sees(cohort, data, home, say)
         report_part = portion(say, f"champion, version {champion.version}", half, 1)
         theirs_measured = measure_anew(rival.predictor, seen.cases(split.test), say=report_part)
         reasons += rules.against(theirs_measured, measured, settings)
