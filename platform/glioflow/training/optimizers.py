@@ -33,10 +33,23 @@ def build_optimizer(
     if device.type == "cuda":  # one kernel for all parameters; a rate that a recorded step can read
         rate, options = torch.tensor(rate, device=device), {"fused": True}
     if settings.optimizer == "sgd":
-        return torch.optim.SGD(parameters, lr=rate, weight_decay=decay, momentum=0.9, nesterov=True, **options)
+        sgd = torch.optim.SGD(parameters, lr=rate, weight_decay=decay, momentum=0.9, nesterov=True, **options)
+        sgd.register_step_pre_hook(_begin_momenta)
+        return sgd
     options |= {"capturable": True} if device.type == "cuda" else {}
     adam = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
     return adam(parameters, lr=rate, weight_decay=decay, **options)
+
+
+def _begin_momenta(sgd: torch.optim.Optimizer, *_: Any) -> None:
+    """Set each parameter's first momentum to 0, which gives the same steps as PyTorch's own start, the gradient.
+
+    PyTorch's fused kernel fails if only some parameters have a momentum, as after unfreezing, and leaves the momentum
+    uninitialized if the first step of half precision overflows.
+    """
+    for parameter in (each for group in sgd.param_groups for each in group["params"]):
+        if parameter.grad is not None and sgd.state[parameter].get("momentum_buffer") is None:
+            sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
