@@ -93,6 +93,7 @@ def test_every_line_says_what_is_left_and_the_bar_shows_what_is_spent(home, tmp_
         ({"hours": float("inf")}, "must be a finite number above 0"),
         ({"hours": 0.01}, "must be at least 0.05"),
         ({"hours": 1, "name": "../x"}, "name must begin with a letter"),
+        ({"hours": 1, "name": "n" * 76}, "name must have at most 75 characters; got 76"),
         ({"hours": 1, "name": "starter"}, "ships with GlioFlow"),
         ({"resume": "b"}, "resume must name an earlier auto"),
         ({"resume": "a", "name": "b"}, "name must be left out"),

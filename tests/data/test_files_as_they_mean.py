@@ -171,6 +171,17 @@ def test_labels_stored_with_a_scale_factor_are_rounded_and_others_are_refused(tm
         read_mask(path)
 
 
+@pytest.mark.parametrize(
+    ("values", "declared"),
+    [((0, 255), "{255: tumor}"), ((0, 1, 7, 250), "{1: part1, 7: part2, 250: part3}")],
+)
+def test_the_advice_to_declare_labels_names_each_of_them(tmp_path, values, declared):
+    path = save(tmp_path / "mask.nii.gz", np.resize(np.array(values, np.int16), (4, 5, 6)))
+    with pytest.raises(UserError) as caught:
+        read_labels(path, (1,))
+    assert f"`labels: {declared}`" in str(caught.value)
+
+
 @pytest.mark.parametrize("label", [-4, 1028])
 def test_labels_that_no_cohort_can_declare_are_refused_without_the_advice_to_declare_them(tmp_path, label):
     path = save(tmp_path / "mask.nii.gz", np.resize(np.array([0, label], np.int16), (4, 5, 6)))

@@ -16,6 +16,7 @@ from glioflow.data.synthetic.layouts import synthesize_layout
 from glioflow.data.targets import TargetSettings
 from glioflow.errors import UserError
 from glioflow.label_schemes import SCHEMES
+from glioflow.planning import facts as facts_module
 from glioflow.planning import rules, sizes
 from glioflow.planning.facts import CohortFacts, LabelFacts, Machine, look_at_machine, measure_cohort
 from glioflow.planning.plan import plan
@@ -170,6 +171,13 @@ def test_heads_that_are_cut_out_differ_in_shape_and_are_not_stretched():
     assert steps == ["crop_box", "pad_square", "percentile", "resize"]
 
 
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 6.0), (1.0, 6.0, 1.0)])
+def test_slices_acquired_along_another_axis_are_not_said_to_lie_close(spacing):
+    volumetric, why = sizes.is_volumetric(facts(spacing_mm=spacing, head=(60, 60, 60)))
+    assert volumetric
+    assert "within a slice lie up to 6.0 times as far apart" in why
+
+
 def test_thin_volumes_get_neighboring_slices_as_channels_unless_slices_lie_far_apart():
     def steps(**changes):
         return [step["step"] for step in rules.plan_preprocessing(facts(**changes), CPU).value]
@@ -240,6 +248,14 @@ def test_the_file_of_a_plan_is_an_experiment_with_a_reason_above_every_choice(lg
     assert read.data.source == str(lgg)
     with pytest.raises(UserError, match="exists already"):
         gf.plan(lgg, tmp_path / "plan.yaml")
+
+
+def test_long_names_of_folders_and_line_breaks_in_labels_leave_the_file_an_experiment(lgg, tmp_path):
+    cohort = open_cohort(lgg)
+    odd = replace(cohort, path=tmp_path / ("n" * 120), labels={1: "core\nloss: {name: bce}\x07"})
+    made = plan(odd, minutes=1, source=str(lgg))
+    assert made.experiment.name == "n" * 60
+    assert "# One label: 1 core loss: {name: bce}" in made.text
 
 
 def test_a_plan_fits_the_memory_of_the_machine(lgg):
@@ -314,6 +330,33 @@ def test_persons_too_few_for_a_split_are_refused(tmp_path, patients):
     synthesize_lgg(tmp_path / "few", patients=patients, seed=0, size=64, slices=(4, 5))
     with pytest.raises(UserError, match="masks of at least 3 persons"):
         gf.plan(tmp_path / "few", say=lambda *_: None)
+
+
+@pytest.mark.parametrize(("masks", "rule"), [(0, "no case that was read has one"), (1, "3 persons.*got about 2")])
+def test_cases_that_were_not_read_are_not_said_to_have_no_mask(lgg, monkeypatch, masks, rule):
+    cohort = open_cohort(lgg)
+    monkeypatch.setattr(facts_module, "READ", 3)
+    first = cohort.cases[0].id
+
+    def read(files):
+        case = cohort.read_files(files)
+        return case if masks and files.id == first else replace(case, mask=None)
+
+    with pytest.raises(UserError, match=rf"{rule}.* of {len(cohort.cases)} cases were not read"):
+        measure_cohort(replace(cohort, reader=read))
+
+
+def test_cases_with_other_sequences_are_refused_with_the_ways_to_go_on(lgg):
+    cohort = open_cohort(lgg)
+
+    def read(files):
+        case = cohort.read_files(files)
+        if files.id == cohort.cases[0].id:
+            return case
+        return replace(case, image=case.image[..., :1], channels=case.channels[:1])
+
+    with pytest.raises(UserError, match="skip_incomplete: true"):
+        measure_cohort(replace(cohort, reader=read))
 
 
 def test_a_cohort_whose_masks_are_all_empty_is_refused(lgg):

@@ -15,7 +15,7 @@ from glioflow.bundle.starter import check_not_reserved
 from glioflow.cluster.lease import holding
 from glioflow.cluster.remote_home import check_home
 from glioflow.cluster.storage import data_folder
-from glioflow.config.search import MOST_HOURS, NAME
+from glioflow.config.search import MOST_HOURS, NAME, name_after
 from glioflow.data.formats.detect import detect_format
 from glioflow.errors import UserError, not_found, option
 from glioflow.progress import Say, print_progress
@@ -27,6 +27,8 @@ from glioflow.tracking import Tracking
 Stage = Callable[[stages.Work], Outcome]
 # Starting Ray, timing one training and the shortest trainings take longer than this on any machine.
 LEAST_HOURS = 0.05
+# The timed training and the search have longer names, which must be valid too.
+MOST_LETTERS = 75
 # In order; what a stage came to lies under its name in the state's file.
 STAGES: Mapping[str, Stage] = {
     "check": stages.check_cohort,
@@ -170,8 +172,7 @@ def _state(folder: Path, hours: float | None, name: str | None, resume: str | No
     if resume is not None:
         return read_state(_valid(option("resume"), resume), folder, hours)
     assert hours is not None
-    made = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.name).strip("-._")[:60] or "auto"
-    state = begin_state(_valid(option("name"), name or made), folder, hours)
+    state = begin_state(_valid(option("name"), name or name_after(folder, otherwise="auto")), folder, hours)
     detect_format(folder)  # nothing is kept of an auto on a folder of other things
     return state
 
@@ -181,6 +182,8 @@ def _valid(option: str, name: str) -> str:
         raise UserError(
             f"{option} must begin with a letter or digit and hold only letters, digits, '.', '_' and '-'", name
         )
+    if len(name) > MOST_LETTERS:
+        raise UserError(f"{option} must have at most {MOST_LETTERS} characters", len(name))
     check_not_reserved(name)
     return name
 

@@ -4,7 +4,9 @@ import hashlib
 import itertools
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -48,6 +50,11 @@ MOST_HOURS = 10_000.0
 # What a sampler tells from its neighbors.
 _LARGEST = 2**53
 _BOUNDS = "low must be below high, and above 0 with log: got low {self.low}, high {self.high}"
+
+
+def name_after(cohort: Path, *, otherwise: str) -> str:
+    """Return a valid name made from that of a cohort's folder; `otherwise` if nothing of it is valid."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", cohort.name).strip("-._")[:60] or otherwise
 
 
 class _Parameter(BaseModel):

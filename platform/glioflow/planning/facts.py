@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from glioflow.data.case import Case
 from glioflow.data.checks.channel_checks import blank_channels, copies_of_flair
+from glioflow.data.formats.file_roles import INCOMPLETE
 from glioflow.data.formats.record import CaseFiles, Cohort
 from glioflow.errors import UserError
 from glioflow.evaluation.boxes import bounding_box
@@ -160,13 +161,17 @@ def measure_cohort(cohort: Cohort, *, say: Say = quiet) -> CohortFacts:
     some = cohort.cases[:: max(1, -(-len(cohort.cases) // READ))]
     seen = [_look(case) for case in _cases(cohort, some, say)]
     labeled = [(each, each.labels) for each in seen if each.labels is not None]
+    unread = len(cohort.cases) - len(seen)
+    part = f"{unread} of {len(cohort.cases)} cases were not read"
+    without = f"{part}: leave out the cases without a mask" if unread else None
     if not labeled:
-        raise UserError("a plan needs masks to learn from, and no case has one", file=cohort.path)
+        rule = f"a plan needs masks to learn from, and no case {'that was read ' if unread else ''}has one"
+        raise UserError(rule, file=cohort.path, hint=without)
     first = seen[0]
     for each in seen:
         if each.channels != first.channels:
             values = f"{', '.join(first.channels)} in {first.id} and {', '.join(each.channels)} in {each.id}"
-            raise UserError("the cases must have the same channels", values, file=cohort.path)
+            raise UserError("the cases must have the same channels", values, file=cohort.path, hint=INCOMPLETE)
     spacings = [each.spacing for each in seen if each.spacing is not None]
     label_values = sorted({value for _, labels in labeled for value in labels} | set(cohort.labels))
     if not any(labels for _, labels in labeled):
@@ -175,7 +180,7 @@ def measure_cohort(cohort: Cohort, *, say: Say = quiet) -> CohortFacts:
     patients = _count_labeled_patients(cohort, some, {each.id for each, _ in labeled})
     if patients < FEWEST_PATIENTS:
         rule = f"a plan needs masks of at least {FEWEST_PATIENTS} persons: one tests, one chooses, the others train"
-        raise UserError(rule, patients, file=cohort.path)
+        raise UserError(rule, f"about {patients}" if unread else patients, file=cohort.path, hint=without)
     sizes = {value: [labels[value] for _, labels in labeled if value in labels] for value in label_values}
     return CohortFacts(
         source=str(cohort.path),

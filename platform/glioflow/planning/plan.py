@@ -1,6 +1,5 @@
 """The plan of an experiment: its choices in order, and the resulting file."""
 
-import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -12,6 +11,7 @@ import yaml
 
 from glioflow.config import Experiment
 from glioflow.config.experiment import load_experiment
+from glioflow.config.search import name_after
 from glioflow.data.formats.record import Cohort
 from glioflow.errors import UserError
 from glioflow.planning import rules
@@ -93,7 +93,7 @@ def plan(
         *rules.plan_split(facts),
         *rules.plan_network(facts, machine, weights=weights),
     ]
-    title = name or re.sub(r"[^A-Za-z0-9._-]+", "-", cohort.path.resolve().name).strip("-._") or "plan"
+    title = name or name_after(cohort.path.resolve(), otherwise="plan")
     say("measuring a training step")
     training = list(_fitting(title, facts, machine, before, minutes, there))
     chosen = {choice.key: choice.value for choice in (*before, *training)}
@@ -150,10 +150,10 @@ def _experiment(text: str) -> Experiment:
 def _write(title: str, facts: CohortFacts, choices: tuple[Choice, ...]) -> str:
     """Return an experiment file with the reason of each choice above it."""
     size = f"{count(facts.patients, 'patient')}, {count(facts.cases, 'case')}"
-    about = f"{size} of {', '.join(facts.channels)}; planned by `glioflow plan`"
+    about = f"{size} of {', '.join(facts.channels)}; planned by `glioflow plan`."
     absent = ", ".join(f"{name} in {number}" for name, number in facts.missing.items() if number)
-    gaps = [f"# Empty, or a copy of FLAIR, in {facts.read} cases read: {absent}."] if absent else []
-    lines = [f"# {about}.", *gaps, f"name: {_value(title)}", f"data: {{source: {_value(facts.source)}}}"]
+    gaps = [_comment(f"Empty, or a copy of FLAIR, in {facts.read} cases read: {absent}.")] if absent else []
+    lines = [_comment(about), *gaps, f"name: {_value(title)}", f"data: {{source: {_value(facts.source)}}}"]
     tree: Tree = {}
     for choice in choices:
         *sections, last = choice.key.split(".")
@@ -171,12 +171,17 @@ def _lines(tree: Tree, depth: int) -> list[str]:
     for key, value in tree.items():
         if isinstance(value, Choice):
             lines += [
-                f"{indent}# {value.reason[0].upper()}{value.reason[1:]}.",
+                indent + _comment(f"{value.reason[0].upper()}{value.reason[1:]}."),
                 f"{indent}{key}: {_value(value.value)}",
             ]
         else:
             lines += [f"{indent}{key}:", *_lines(value, depth + 1)]
     return lines
+
+
+def _comment(text: str) -> str:
+    """Return a text, which may hold names from the cohort's files, as a comment of one line."""
+    return "# " + " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
 
 
 def _value(value: Any) -> str:

@@ -31,7 +31,11 @@ def is_volumetric(facts: CohortFacts) -> tuple[bool, str]:
         )
     if facts.head[0] < FEWEST_SLICES:
         return False, f"slices one by one: {facts.head[0]} slices are too few for 3D patches (at least {FEWEST_SLICES})"
-    return True, f"volumes: slices lie close enough ({' x '.join(f'{x:g}' for x in facts.spacing_mm)} mm)"
+    spacing = " x ".join(f"{x:g}" for x in facts.spacing_mm)
+    within = max(facts.spacing_mm) / min(facts.spacing_mm)
+    if within >= ANISOTROPIC:  # acquired in sagittal or coronal slices
+        return True, f"volumes: pixels within a slice lie up to {within:.1f} times as far apart ({spacing} mm)"
+    return True, f"volumes: slices lie close enough ({spacing} mm)"
 
 
 def is_thin(facts: CohortFacts) -> bool:

@@ -103,7 +103,9 @@ def read_labels(path: Path, labels: Collection[int]) -> Volume:
         if not 0 <= values[0] <= values[-1] < 256:
             hint = "store it with labels from 0 to 255"
         elif not fitting:
-            hint = f"write what they mean into {DECLARED}, such as `labels: {{{int(values[-1])}: tumor}}`"
+            held = [int(value) for value in values[:8] if value]
+            names = [f"{value}: part{k}" for k, value in enumerate(held, 1)] if len(held) > 1 else [f"{held[0]}: tumor"]
+            hint = f"write what they mean into {DECLARED}, such as `labels: {{{', '.join(names)}}}`"
         raise UserError(rule, values[:8].astype(int).tolist(), file=path, hint=hint)
     return replace(volume, data=np.ascontiguousarray(labeled, np.uint8))
 
