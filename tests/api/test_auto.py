@@ -12,7 +12,7 @@ from glioflow.api.auto_stages import BEST, FINAL, Work, _finished, _unfinished, 
 from glioflow.api.auto_state import AutoState, begin_state, read_state
 from glioflow.atomic import write_text
 from glioflow.data.synthetic.cohort import synthesize_lgg
-from glioflow.errors import StoreFailed, UserError
+from glioflow.errors import StoreFailed, UserError, option
 from glioflow.planning.budget import Shares
 from glioflow.progress import quiet
 from glioflow.reports.auto_page import auto_page
@@ -119,6 +119,32 @@ def test_an_auto_goes_on_with_its_cohort_in_another_place_and_with_no_other(home
     moved = (tmp_path / "here").rename(tmp_path / "there")
     go_through(read_state("a", moved, None), quiet, every=check)
     assert read_state("a", moved, None).cohort == str(moved)
+
+
+def test_an_auto_whose_cohort_changed_is_checked_again_until_it_is_planned_and_refused_after(home, tmp_path):
+    synthesize_lgg(tmp_path / "here", patients=3, seed=0, size=32)
+    go_through(begin_state("a", tmp_path / "here", 1.0), quiet, every={"check": STAGES["check"]})
+    assert list(read_state("a", tmp_path / "here", None).stages) == ["check"]
+    next((tmp_path / "here").rglob("*_1.tif")).write_bytes(next((tmp_path / "here").rglob("*_2.tif")).read_bytes())
+    changed = read_state("a", tmp_path / "here", None)
+    assert changed.stages == {}
+    changed.note("check", {"fingerprint": "of other files"}, 1.0)
+    changed.note("plan", {}, 1.0)
+    with pytest.raises(UserError, match=r"files of the cohort changed since auto a began.*restore them"):
+        read_state("a", tmp_path / "here", None)
+    changed.note("report", {}, 1.0)
+    assert "report" in read_state("a", tmp_path / "here", None).stages, "it is finished"
+
+
+def test_only_the_auto_itself_says_how_it_is_continued(home, tmp_path):
+    def stopped(work: Work):
+        work.say(f"interrupted; continue with {option('resume', 'a-run')}")
+        work.say("resumed at epoch 2")
+        return {}
+
+    state, lines = begin_state("a", tmp_path, 1.0), []
+    go_through(state, lambda text, part: lines.append(text), every={"train": stopped})
+    assert [line.split(" [")[0] for line in lines] == ["train: begins", "train: resumed at epoch 2"]
 
 
 def test_a_missing_cohort_another_cohort_and_a_damaged_state_are_named(home, tmp_path):

@@ -205,6 +205,8 @@ def _below(stage: str, state: AutoState, say: Say) -> Say:
 
     def report(text: str, part: float | None = None) -> None:
         state.keep_now_and_then()
+        if f"continue with {option('resume')}" in text:  # of the run inside; `auto` says how it goes on itself
+            return
         left = f"{duration(state.left_s)} left" if state.left_s > 0 else f"{duration(-state.left_s)} over the budget"
         say(f"{stage}: {text} [{left}]" if text else "", min(1.0, state.spent_s / (3600 * state.hours)))
 

@@ -109,7 +109,8 @@ def read_state(name: str, cohort: Path, hours: float | None) -> AutoState:
     """Return the state of an `auto` to continue, with a new budget if one is given, and the place of its cohort now.
 
     Raises:
-        UserError: If there is none of this name, it began with a cohort of other files, or its file is no state.
+        UserError: If there is none of this name, its cohort has other files than when it was planned for, or its file
+            is no state.
     """
     folder = home() / "auto" / name
     if _file(folder).name not in list_shared(folder):
@@ -129,14 +130,16 @@ def read_state(name: str, cohort: Path, hours: float | None) -> AutoState:
     except (ValueError, KeyError, TypeError):
         hint = f"begin a new one under another {option('name')}"
         raise UserError("the state of the auto is damaged", file=_file(folder), hint=hint) from None
-    if state.cohort != str(cohort):
-        known = state.stages.get("check", {}).get("fingerprint")
-        if known is None or known != fingerprint_at(cohort):
-            others = "" if known is None else ", and this one has other files"
-            raise UserError(
-                f"auto {name} began with the cohort {state.cohort}{others}", cohort, hint="give that cohort"
-            )
-        state.cohort = str(cohort)
+    known, moved = state.stages.get("check", {}).get("fingerprint"), state.cohort != str(cohort)
+    if moved and (known is None or known != fingerprint_at(cohort)):
+        others = "" if known is None else ", and this one has other files"
+        raise UserError(f"auto {name} began with the cohort {state.cohort}{others}", cohort, hint="give that cohort")
+    if not moved and known is not None and "report" not in state.stages and known != fingerprint_at(cohort):
+        if "plan" in state.stages:  # other files are split otherwise: who was chosen on could become who tests
+            hint = f"restore them, or begin a new one under another {option('name')}"
+            raise UserError(f"the files of the cohort changed since auto {name} began", cohort, hint=hint)
+        state.stages.clear()  # checked again
+    state.cohort = str(cohort)
     return state
 
 
