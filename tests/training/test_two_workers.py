@@ -11,7 +11,7 @@ from torch import nn
 from glioflow.models import ModelSettings, build_network
 from glioflow.training.loop import fit
 from glioflow.training.settings import TrainingSettings
-from glioflow.training.workers import parameters_without_gradient
+from glioflow.training.workers import parameters_without_gradient, synchronize_batch_norm
 
 
 class Halves:
@@ -59,6 +59,21 @@ def test_workers_agree_on_every_weight_before_and_after_the_unfreezing(tmp_path)
     assert not any("encoder" in name for name in first["moved"][0])
     assert "body.encoder.features.0.0.weight" in first["moved"][1]
     assert all(torch.equal(first["weights"][name], value) for name, value in second["weights"].items())
+
+
+@pytest.mark.parametrize("encoder", ["tu-efficientnet_b0", "resnet18"])
+def test_a_network_whose_workers_share_statistics_computes_what_its_bundle_does(encoder):
+    chosen = ModelSettings(architecture="unet", encoder=encoder)
+    network = build_network(chosen, in_channels=2, num_outputs=1).eval()
+    images = torch.rand(1, 2, 64, 64)
+    with torch.inference_mode():
+        before = network(images)
+        for _ in range(2):  # once more where the encoder is unfrozen
+            synchronize_batch_norm(network)
+            assert torch.equal(network(images), before)
+    norms = [each for each in network.modules() if isinstance(each, nn.modules.batchnorm._BatchNorm)]
+    assert norms
+    assert all(isinstance(each, nn.SyncBatchNorm) for each in norms)
 
 
 @pytest.mark.parametrize(("name", "idle"), [("deeplabv3", 0), ("pspnet", 30)])

@@ -74,8 +74,19 @@ def wrap(network: nn.Module, loss: nn.Module, batches: Any, settings: TrainingSe
     for parameter in parameters_without_gradient(network, loss, batches):
         parameter.requires_grad_(False)  # DDP would wait for its gradient
     if device.type == "cuda" and batches.batch_size < _SMALL_BATCH * settings.accumulate:
-        nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        synchronize_batch_norm(network)
     return nn.parallel.DistributedDataParallel(network, gradient_as_bucket_view=True)
+
+
+def synchronize_batch_norm(network: nn.Module) -> None:
+    """Make batch norm use statistics over all workers; does nothing a second time.
+
+    The conversion is timm's: PyTorch's drops the activations inside timm's layers, and either drops them when repeated.
+    """
+    from timm.layers import convert_sync_batchnorm
+
+    if not any(isinstance(module, nn.SyncBatchNorm) for module in network.modules()):
+        convert_sync_batchnorm(network)
 
 
 def parameters_without_gradient(network: nn.Module, loss: nn.Module, batches: Any) -> list[nn.Parameter]:
