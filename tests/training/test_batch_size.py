@@ -8,8 +8,8 @@ from torch import nn
 
 from bundles import changed
 from glioflow.errors import RunFailed, UserError
-from glioflow.models import LossSettings, ModelSettings, build_loss
-from glioflow.training.batch_size import find_batch_size, largest_that_fits
+from glioflow.models import LossSettings, ModelSettings, build_loss, build_network
+from glioflow.training.batch_size import GPU_PART, find_batch_size, largest_that_fits, memory_for_step
 from glioflow.training.fitting import build_and_fit
 from glioflow.training.settings import TrainingSettings
 
@@ -69,6 +69,29 @@ def test_more_memory_gives_a_larger_batch_up_to_a_limit(cases, tiny, caplog):
 def test_the_part_of_the_machine_that_a_worker_has_counts(cases, tiny, monkeypatch):
     monkeypatch.setattr("glioflow.training.batch_size.free_memory", lambda: 6 * MIB)  # half of it is taken
     assert [find(cases * 8, tiny, cpu_share=share) for share in (1.0, 0.5)] == [8, 4]
+
+
+@pytest.mark.parametrize(("free", "share", "usable"), [(80, 1.0, 80), (80, 0.25, 20), (30, 1.0, 30), (10, 0.25, 10)])
+def test_a_step_gets_no_memory_of_a_gpu_that_others_use(monkeypatch, free, share, usable):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free * 2**30, 80 * 2**30))
+    found = memory_for_step(torch.device("cuda"), resident=2**30, gpu_share=share, cpu_share=1.0)
+    assert found == pytest.approx((GPU_PART * usable - 1) * 2**30)
+
+
+def test_a_batch_still_fits_when_the_encoder_is_unfrozen(cases, tiny):
+    loss = build_loss(LossSettings(name="dice_bce"), task="binary")
+
+    def found(freeze, **changes):
+        options = {"head_channels": 8, "head_kernel": 1}
+        chosen = ModelSettings(architecture="fcn32", encoder="mobilenet_v2", freeze=freeze, options=options)
+        network = build_network(chosen, in_channels=3, num_outputs=1)
+        began = {name: each.requires_grad for name, each in network.named_parameters()}
+        room, given = 60 * MIB, (tiny.target, settings(**changes), cases * 8)
+        size = find_batch_size(network, loss, *given, storage="disk", available=room)
+        assert began == {name: each.requires_grad for name, each in network.named_parameters()}
+        return size
+
+    assert found("encoder", unfreeze_epoch=1) == found("none") < found("encoder")
 
 
 def test_a_batch_holds_at_most_a_twentieth_of_the_cohort(cases, tiny, caplog):

@@ -14,12 +14,13 @@ from torch import Tensor, nn
 
 from glioflow.data.batches.sampling import batches_of
 from glioflow.data.batches.settings import Storage
-from glioflow.data.batches.storage import HOST_PART, bytes_of
+from glioflow.data.batches.storage import HOST_PART, bytes_of, device_memory
 from glioflow.data.prepared.cohort import PreparedCase
 from glioflow.data.targets import TargetSettings
 from glioflow.errors import RunFailed
 from glioflow.evaluation.inference import autocast
 from glioflow.memory import free_memory
+from glioflow.models.network import Network
 from glioflow.training.optimizers import build_optimizer
 from glioflow.training.settings import TrainingSettings
 from glioflow.training.workers import num_workers
@@ -73,11 +74,9 @@ def find_batch_size(
         cases, target, training.sampling, batch_size=FEWEST, seed=training.seed, device=device
     )
     on_gpu = device.type == "cuda"
-    if available is None and on_gpu:
-        available = GPU_PART * gpu_share * torch.cuda.mem_get_info(device)[1]
-        available -= bytes_of(cases) if storage == "device" else 0
-    elif available is None:
-        available = HOST_PART * cpu_share * free_memory()
+    if available is None:
+        resident = bytes_of(cases) if storage == "device" else 0
+        available = memory_for_step(device, resident, gpu_share=gpu_share, cpu_share=cpu_share)
     of_cohort = LARGEST_PART * sampled.steps_per_pass * FEWEST / num_workers()
     of_device = MOST_ON_GPU if on_gpu else MOST_ON_CPU
     most = max(FEWEST, min(of_device, _power_below(of_cohort)))
@@ -93,6 +92,13 @@ def find_batch_size(
     _log.info("batch of %d for each of %d workers: %s", size, num_workers(), reason)
     decided({"batch_size": f"{size * num_workers()}: {reason}"})
     return size * num_workers()
+
+
+def memory_for_step(device: torch.device, resident: int, *, gpu_share: float, cpu_share: float) -> float:
+    """Return the bytes for a step, besides the `resident` ones of the data that will be stored on a GPU."""
+    if device.type == "cuda":
+        return GPU_PART * device_memory(device, gpu_share) - resident
+    return HOST_PART * cpu_share * free_memory()
 
 
 def largest_that_fits(bytes_of_step: Callable[[int], float], available: float, *, most: int) -> tuple[int, str]:
@@ -130,6 +136,8 @@ class _Probe:
         self.device = next(network.parameters()).device
         self.others = torch.cuda.memory_allocated(self.device) if self._on_gpu else 0
         self.network = copy.deepcopy(network).train()
+        if training.unfreeze_epoch is not None and isinstance(self.network, Network):
+            self.network.freeze("none")  # steps take the most memory from then on
         if training.channels_last and batch[0].ndim == 4:
             self.network.to(memory_format=torch.channels_last)
         parameters = list(self.network.parameters())

@@ -57,9 +57,7 @@ def choose_storage(
     auto = asked == "auto"
     available = {"host": HOST_PART * (host_share if auto else 1.0) * free_memory()}
     if device.type == "cuda":
-        torch.cuda.empty_cache()  # memory cached by earlier training in this process counts as used
-        free, total = torch.cuda.mem_get_info(device)
-        available["device"] = DEVICE_PART * min(free, share * total)
+        available["device"] = DEVICE_PART * device_memory(device, share)
     if auto and not on_device:
         available.pop("device", None)
     if auto and device.type != "cuda":
@@ -74,6 +72,13 @@ def choose_storage(
         raise UserError("training.data: device needs a GPU", hint="set training.data to auto, host or disk")
     rule = f"training.data: {asked} can hold {available[asked] / _GIB:.2f} GiB"
     raise UserError(rule, size, hint="set training.data to auto")
+
+
+def device_memory(device: torch.device, share: float) -> float:
+    """Return the bytes of a GPU's memory that a process may use: those that are free, and at most its share."""
+    torch.cuda.empty_cache()  # memory cached by earlier training in this process counts as used
+    free, total = torch.cuda.mem_get_info(device)
+    return float(min(free, share * total))
 
 
 def bytes_of(cases: Sequence[PreparedCase]) -> int:
