@@ -5,6 +5,7 @@ import gc
 import sys
 import time
 import weakref
+from functools import partial
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from torch import nn
 from glioflow.errors import RunFailed, UserError
 from glioflow.evaluation.inference import resolve_precision
 from glioflow.models import ModelSettings, build_network
+from glioflow.models.network import Network
 from glioflow.training.checkpoints import CHECKPOINT
 from glioflow.training.compiling import compiles
 from glioflow.training.loop import fit
@@ -224,6 +226,16 @@ def test_the_scale_of_half_precision_is_resumed(tmp_path):
     assert equal(whole.weights, run(network(5), chosen, loss=loss, resume=tmp_path, dices=[0.3, 0.4]).weights)
 
 
+@pytest.mark.parametrize(("before", "after"), [("fp32", "fp16"), ("fp16", "fp32")])
+def test_a_training_goes_on_where_the_device_computes_in_another_precision(tmp_path, before, after):
+    with pytest.raises(Killed):
+        run(network(), settings(precision=before), report=killed_after(1, tmp_path))
+    losses = []
+    again = settings(precision=after)
+    run(network(5), again, resume=tmp_path, report=lambda _, metrics, __: losses.append(metrics["train/loss"]))
+    assert len(losses) == 2
+
+
 def test_an_encoder_learns_from_the_epoch_of_its_unfreezing():
     net = build_network(
         ModelSettings(architecture="fcn32", encoder="mobilenet_v2", freeze="encoder", options=SMALL_HEAD),
@@ -290,6 +302,22 @@ def test_a_compiled_training_goes_as_one_that_is_not():
     run(plain, settings(optimizer="sgd"))
     run(compiled, settings(optimizer="sgd", compile=True))
     assert close(plain.state_dict(), compiled.state_dict(), 1e-4)
+
+
+def test_a_process_compiles_every_network_that_it_trains(monkeypatch):
+    compiled = []
+
+    def backend(graph, _):
+        compiled.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    with torch._dynamo.config.patch(recompile_limit=2):
+        for depth in range(1, 5):
+            body = nn.Sequential(*[nn.Conv2d(2, 2, 1) for _ in range(depth)], nn.Conv2d(2, 1, 1))
+            net = Network(body, multiple=1, in_channels=2, scaling=None)
+            run(net, settings(epochs=1, compile=True))
+            assert len(compiled) == depth
 
 
 @pytest.mark.parametrize(("dims", "name"), [(2, "train/slices_per_s"), (3, "train/patches_per_s")])

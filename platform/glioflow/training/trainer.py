@@ -98,6 +98,8 @@ class Trainer:
         self.steps_per_epoch = settings.steps_per_epoch or batches.steps_per_pass
         self.num_steps = settings.epochs * self.steps_per_epoch
         self.compiled, self.why_compiled = compiles(settings, on_gpu=self.on_gpu, num_steps=self.num_steps)
+        if self.compiled:
+            torch.compiler.reset()  # PyTorch compiles only a few networks in a process, such as those of trials
         # Includes frozen parameters: they have no gradient, so the optimizer skips them until they are unfrozen.
         self.parameters = list(network.parameters())
         self.optimizer = build_optimizer(self.parameters, settings, self.device)
@@ -246,7 +248,8 @@ class Trainer:
         state = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True)
         self.network.load_state_dict(state["network"])
         load_state(self.optimizer, state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
+        if state["scaler"]:  # empty if training began on a device that computes in another precision
+            self.scaler.load_state_dict(state["scaler"])
         progress = Progress(**state["progress"])
         if self.average is not None and state["average"] is not None:
             self.average.module.load_state_dict(state["average"])
