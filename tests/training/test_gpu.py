@@ -155,7 +155,11 @@ class Killed(Exception):  # noqa: N818
     """The process is gone."""
 
 
-@pytest.mark.parametrize("changes", [{}, {"ema": 0.9}, {"precision": "fp16"}, {"optimizer": "sgd"}], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"ema": 0.9}, {"precision": "fp16"}, {"optimizer": "sgd"}, {"precision": "fp16", "optimizer": "sgd"}],
+    ids=str,
+)
 def test_a_resumed_training_ends_with_the_same_bits(tmp_path, changes):
     chosen = settings(epochs=3, deterministic=True, keep="last", **changes)
 
