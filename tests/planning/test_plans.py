@@ -375,8 +375,9 @@ def test_only_patients_with_a_mask_are_dealt_over_the_folds(tmp_path):
     for case in open_cohort(tmp_path / "brats").cases[:2]:
         case.files[-1].unlink()
     facts = measure_cohort(open_cohort(tmp_path / "brats"))
-    folds = {choice.key: choice.value for choice in rules.plan_split(facts)}["split.folds"]
-    assert (facts.patients, facts.cases, folds) == (4, 6, 4)
+    method, folds = rules.plan_split(facts)
+    assert (facts.patients, facts.cases, folds.value) == (4, 6, 4)
+    assert method.reason == "by patient: 4 patients with masks, 6 cases"
 
 
 def test_a_plan_is_for_the_machine_where_trainings_run_and_steps_are_tried_there(tmp_path):

@@ -149,7 +149,7 @@ def _experiment(text: str) -> Experiment:
 
 def _write(title: str, facts: CohortFacts, choices: tuple[Choice, ...]) -> str:
     """Return an experiment file with the reason of each choice above it."""
-    size = f"{count(facts.patients, 'patient')}, {count(facts.cases, 'case')}"
+    size = f"{count(facts.patients, 'patient')} with masks, {count(facts.cases, 'case')}"
     about = f"{size} of {', '.join(facts.channels)}; planned by `glioflow plan`."
     absent = ", ".join(f"{name} in {number}" for name, number in facts.missing.items() if number)
     gaps = [_comment(f"Empty, or a copy of FLAIR, in {facts.read} cases read: {absent}.")] if absent else []

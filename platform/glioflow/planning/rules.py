@@ -231,7 +231,7 @@ def _loss(facts: CohortFacts) -> Choice:
 def plan_split(facts: CohortFacts) -> Iterator[Choice]:
     """Choose the folds, and the settings to be chosen on validation patients."""
     folds = 5 if facts.patients >= FOR_FIVE_FOLDS else max(3, min(5, facts.patients))
-    size = f"{count(facts.patients, 'patient')}, {count(facts.cases, 'case')}"
+    size = f"{count(facts.patients, 'patient')} with masks, {count(facts.cases, 'case')}"
     yield Choice("split.method", "kfold", f"by patient: {size}")
     yield Choice("split.folds", folds, f"about {count(max(1, facts.patients // folds), 'patient')} in each")
 
