@@ -22,6 +22,11 @@ _SQLITE_FULL = 13  # sqlite3.SQLITE_FULL, without importing sqlite3
 _MOST_SHOWN = 1000
 # A limit in a rule and the index in a key such as `preprocess.0`, which do not name a value that equals them.
 _OTHER_NUMBER = re.compile(r"\b(?:above|below|from|least|most|than|to) [-+.\de]+|(?<=[A-Za-z_])\.\d+\b")
+# What the system says of a user's path that is of another kind than it should be, or closed to them.
+_UNUSABLE_PATH = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG),
+    errno.ELOOP,
+)
 # Attributes with an error's cause: Python's two, and those of Ray tasks, SQLAlchemy and Ray Train.
 _HOLD_A_CAUSE = ("__cause__", "__context__", "cause", "orig", "controller_failure", "health_check_failure")
 
@@ -301,6 +306,14 @@ def not_found(path: object, *, hint: str, what: str = "") -> UserError:
     if address := re.fullmatch(r"([A-Za-z][A-Za-z0-9+.-]+):/(?:/(?!/))?(.*)", str(path)):
         return UserError(f"{what or 'this'} must be a path, not an address", "://".join(address.groups()), hint=hint)
     return UserError(f"{named} does not exist", path, hint=hint)
+
+
+def unusable_path(error: BaseException) -> UserError | None:
+    """Return the mistake that a system's error is, such as a path that is closed or too long; None of any other."""
+    if not isinstance(error, OSError) or error.errno not in _UNUSABLE_PATH or error.filename is None:
+        return None
+    rule = f"{_shortened(str(error.filename))}: {str(error.strerror).lower()}"
+    return UserError(rule, hint="choose another path, or correct this one")
 
 
 def unknown_name(kind: str, name: object, choices: Iterable[object]) -> UserError:

@@ -3,10 +3,14 @@
 import inspect
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
+import pandas
 import pytest
 
 import glioflow as gf
+from glioflow.api.inputs import override_list
 
 HEAVY = {
     "torch",
@@ -80,11 +84,79 @@ def test_every_function_is_typed_and_says_what_each_argument_is(name):
         (lambda: gf.plan("cohort", minutes="3"), "minutes must be a number; got '3'"),
         (lambda: gf.predict_studies("starter", "study", "out"), "studies must be a list, each a path; got 'study'"),
         (lambda: gf.predict_studies("starter", [3], "out"), r"studies must be a list, each a path; got \[3\]"),
+        (lambda: gf.plan("cohort", minutes=True), "minutes must be a number; got True"),
+        (lambda: gf.accept_feedback(None), "entry must be a text; got None$"),
+        (lambda: gf.auto("cohort", hours=1, name=Path("x")), r"name must be a text; got PosixPath\('x'\)"),
+        (lambda: gf.evaluate("starter", "x", unseen="False"), "unseen must be True or False; got 'False'"),
+        (lambda: gf.check("cohort", channels="flair=3"), "channels must be a list, each a text; got 'flair=3'"),
+        (lambda: gf.check("cohort", channels={"flair": "3"}), "channels must be a list, each a text; got {'flair'"),
+        (lambda: gf.check("cohort", channels=[None]), r"channels must be a list, each a text; got \[None\]"),
+        (lambda: gf.associate("cohort", "x", features=open(__file__)), "features must be a list, each a text; got <"),
+        (
+            lambda: gf.associate("cohort", "x", features=pandas.DataFrame({0: [1]})),
+            "features must be a list.* got 0 0 1 ",
+        ),
+        (lambda: gf.associate("cohort", "x", masks=3), "a run must be its id or the result that has it"),
+        (lambda: gf.measure_features("x.nii", spacing=3), "spacing must be a list, each a number; got 3"),
+        (lambda: gf.register("f" * 32, survival=3), "a run must be its id or the result that has it.*; got 3"),
+        (lambda: gf.crossval(gf.Experiment(), "x", resume=[]), "resume must|a run must be its id"),
+        (lambda: gf.train(gf.Experiment(), "x", overrides=[3]), r"overrides must be texts such as.*; got \[3\]"),
+        (
+            lambda: gf.train(gf.Experiment(), "x", overrides={"name": object()}),
+            "name must be a value that an experiment",
+        ),
+        (lambda: gf.train(gf.Experiment(), "x", say=None), r"say must be a function .*; got None; `lambda \*_: None`"),
     ],
 )
 def test_an_argument_of_a_wrong_type_is_named_with_what_it_must_be(call, expected):
-    with pytest.raises(gf.UserError, match=expected):
+    with pytest.raises(gf.UserError, match=expected) as refused:
         call()
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "must not be empty; got ''; give a value, or leave it out"),
+        ("a\0b", r"must not have null or broken characters; got 'a\\x00b'"),
+        ("\ud800", r"must not have null or broken characters; got '\\ud800'"),
+        ("x" * 5000, "too long.*another path"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("argument", "call"),
+    [
+        ("experiment", lambda text: gf.train(text, "cohort")),
+        ("data", lambda text: gf.crossval(gf.Experiment(), text)),
+        ("source", gf.check),
+        ("out", lambda text: gf.describe("cohort", text)),
+        ("studies", lambda text: gf.predict_studies("starter", [text], "out")),
+        ("model", gf.load),
+        ("clinical", lambda text: gf.fit_survival(clinical=text)),
+    ],
+)
+def test_a_text_that_no_path_can_be_is_refused_and_not_taken_for_the_current_folder(text, expected, argument, call):
+    with pytest.raises(gf.UserError, match=expected) as refused:
+        call(text)
+    assert "file name too long" in str(refused.value) or str(refused.value).startswith(argument)
+    assert len(str(refused.value)) < 1200
+
+
+def test_a_word_for_no_argument_is_a_type_error_that_names_the_one_that_was_meant():
+    with pytest.raises(
+        TypeError, match=r"train: got an unexpected keyword argument 'overides'; did you mean overrides\?"
+    ):
+        gf.train("x.yaml", overides=["training.epochs=1"])
+
+
+def test_lists_may_be_what_people_have_them_in(tmp_path):
+    texts = iter(["training.epochs=3"])
+    assert override_list(texts) == ["training.epochs=3"]
+    values = {"training.epochs": np.int64(3), "inference.patch": np.array([8, 8]), "data.source": tmp_path}
+    assert override_list(values) == ["training.epochs=3", "inference.patch=[8, 8]", f'data.source="{tmp_path}"']
+    for names in (["nowhere=1"], ("nowhere=1",), np.array(["nowhere=1"]), pandas.Series(["nowhere=1"]), {"nowhere=1"}):
+        with pytest.raises(gf.UserError, match="a channel must be given as NAME=SERIES; got nowhere=1"):
+            gf.check("cohort", channels=names)
 
 
 @pytest.mark.parametrize(

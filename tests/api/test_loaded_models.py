@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas
 import pytest
 import tifffile
 
@@ -72,6 +73,29 @@ def test_a_lone_slice_is_an_array_of_height_width_and_channels(model, images):
     plane = tifffile.imread(images[2])
     assert model.predict(plane).mask.shape == (1, 48, 48)
     np.testing.assert_array_equal(model.predict(plane).mask, model.predict(images[2]).mask)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"clinical": 45}, r"clinical must be values by column name, such as \{'age_years': 45\}; got 45 of type int$"),
+        ({"clinical": pandas.Series({"age_years": 45})}, r"got age_years 45 .*Series; dict\(row\) makes them"),
+        ({"spacing_mm": 3}, "spacing_mm must be a list, each a number; got 3"),
+        ({"spacing_mm": ("1", "1", "1")}, "spacing_mm must be a list, each a number"),
+        ({"channels": "flair"}, "channels must be a list, each a text; got 'flair'"),
+    ],
+)
+def test_what_goes_with_a_study_is_refused_with_the_argument_and_what_it_must_be(model, given, expected):
+    with pytest.raises(gf.UserError, match=expected):
+        model.predict(np.zeros((1, 48, 48, 3), np.uint8), **given)
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"), [(None, "path must be a path; got None$"), ("", "path must not be empty")]
+)
+def test_a_mask_is_not_saved_at_what_is_no_path(model, study, path, expected):
+    with pytest.raises(gf.UserError, match=expected):
+        model.predict(study).save(path)
 
 
 @pytest.mark.parametrize(

@@ -225,7 +225,7 @@ def associate(
     cohort: str | Path,
     clinical: str | Path,
     *,
-    masks: str = "manual",
+    masks: object = "manual",
     features: Sequence[str] | None = None,
     clusters: Sequence[str] | None = None,
     say: Say = print_progress,
@@ -235,7 +235,7 @@ def associate(
     Args:
         cohort: Its folder, or a prepared cohort's URI.
         clinical: Clinical table (CSV) with the clusters.
-        masks: `manual`, or a cross-validation's run id, whose out-of-fold masks are used.
+        masks: `manual`, or a cross-validation, its run id or result, whose out-of-fold masks are used.
         features: Names of shape features; None takes `asd`, `mf` and `bevr`.
         clusters: Columns of the table; None takes the published ones that it has.
         say: Called with the part of the cases that are measured, and now and then with a line.
@@ -246,7 +246,7 @@ def associate(
     done = associate_cohort(
         cohort,
         Path(clinical),
-        masks=masks,
+        masks=run_of(masks),
         feature_names=features or FEATURES,
         clusters=clusters or None,
         say=occasionally(say),

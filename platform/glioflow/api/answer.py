@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from glioflow.api.arguments import checked
 from glioflow.atomic import check_folder, write_bytes
 from glioflow.bundle.answer import AnswerJson, ModelId, SurvivalJson, Uncertainty
 from glioflow.bundle.tumor import Tumor
@@ -90,6 +91,7 @@ class Answer:
         """Return the whole answer as the endpoint and `predict` give it."""
         return self.json
 
+    @checked
     def save(self, path: str | Path) -> Path:
         """Write the mask, whole or not at all, in the format that the path ends with.
 

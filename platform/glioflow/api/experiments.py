@@ -152,7 +152,7 @@ def crossval(
     folds: int | None = None,
     hold_out_test: bool = False,
     overrides: Overrides = (),
-    resume: str | None = None,
+    resume: str | CrossvalResult | None = None,
     say: Say = print_progress,
 ) -> CrossvalResult:
     """Cross-validate by patient, folds in parallel; every patient is predicted by a model that never saw it.
@@ -175,7 +175,12 @@ def crossval(
 
     with cluster.ending():
         done = crossval_run.crossval(
-            settings, data, folds=folds, hold_out_test=hold_out_test, resume=resume and run_of(resume), say=say
+            settings,
+            data,
+            folds=folds,
+            hold_out_test=hold_out_test,
+            resume=None if resume is None else run_of(resume),
+            say=say,
         )
     summary, named = done.summary, [each.name for each in fields(CrossvalResult)]
     low, high = summary["dice_ci95"]

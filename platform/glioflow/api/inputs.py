@@ -41,16 +41,33 @@ def _experiment_path(experiment: object) -> Path:
 
 def wrong_type(rule: str, value: object, hint: str | None = None) -> UserError:
     """Return the error for an argument of a type that the API does not take."""
-    return UserError(rule, f"{value!r:.60} of type {type(value).__name__}", hint=hint)
+    shown = " ".join(f"{value!r:.60}".split())
+    return UserError(rule, shown if value is None else f"{shown} of type {type(value).__name__}", hint=hint)
 
 
 def override_list(overrides: Overrides) -> list[str]:
     """Return overrides as `section.key=value` texts; raises `UserError` if they are something else."""
-    if not isinstance(overrides, Iterable):
-        raise wrong_type("overrides must be texts such as 'training.epochs=3', or values by key", overrides)
+    if isinstance(overrides, str):
+        return [overrides]
     if isinstance(overrides, Mapping):
-        return [f"{key}={json.dumps(value)}" for key, value in overrides.items()]
-    return [overrides] if isinstance(overrides, str) else list(overrides)
+        return [f"{key}={_as_yaml(key, value)}" for key, value in overrides.items()]
+    texts = list(overrides) if isinstance(overrides, Iterable) and not hasattr(overrides, "read") else None
+    if texts is None or not all(isinstance(text, str) for text in texts):
+        raise wrong_type("overrides must be texts such as 'training.epochs=3', or values by key", overrides)
+    return texts
+
+
+def _as_yaml(key: object, value: object) -> str:
+    """Return the value of a key as JSON, which is YAML, also if it is numpy's or a path."""
+
+    def plain(inner: Any) -> object:
+        if isinstance(inner, os.PathLike):
+            return str(os.fspath(inner))
+        if hasattr(inner, "tolist"):
+            return inner.tolist()
+        raise wrong_type(f"{key} must be a value that an experiment file can have", inner)
+
+    return json.dumps(value, default=plain)
 
 
 def check_beside(folder: str | Path, name: str, source: str | Path | None, *, of: str = "cohort") -> None:

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glioflow.api.answer import Answer
+from glioflow.api.arguments import checked
 from glioflow.api.client import Client
-from glioflow.api.inputs import model_name
+from glioflow.api.inputs import model_name, wrong_type
 from glioflow.api.studies import image_files, read_any_study
 from glioflow.bundle import Description
 from glioflow.bundle.answer import ModelCard, ModelId, answer_to_json
@@ -38,6 +39,7 @@ class Model:
         """The MR sequences that a study must have, in the model's order."""
         raise NotImplementedError
 
+    @checked
     def predict(
         self,
         study: Study,
@@ -64,6 +66,7 @@ class Model:
             name = "spacing_mm" if channels is None else "channels"
             hint = "leave it out" if channels is None else "gf.predict_studies takes channels for files"
             raise UserError(f"{name} is only for an array", f"a study of type {type(study).__name__}", hint=hint)
+        _check_clinical(clinical)
         opened = read_any_study(study, channels=channels or self.channels, spacing_mm=spacing_mm)
         answer = self._answer(opened.case, clinical or {})
         return replace(answer, _files=opened.folder)
@@ -87,6 +90,12 @@ class Model:
         unscored = about.metrics.get("test/dice_mean") is None
         notes = ["It was not scored on test patients."] if unscored else []
         return tables_to_html([Table(f"{about.id['name']}{version}", ["", ""], rows)], [*notes, NOT_FOR_CLINICAL_USE])
+
+
+def _check_clinical(values: object) -> None:
+    if values is not None and not isinstance(values, Mapping):
+        hint = "dict(row) makes them from a pandas row" if hasattr(values, "to_dict") else None
+        raise wrong_type("clinical must be values by column name, such as {'age_years': 45}", values, hint)
 
 
 @dataclass(frozen=True)

@@ -88,23 +88,26 @@ class ExportedBundle(Result):
     path: str
 
 
-def register(
-    run: Any, *, name: str | None = None, survival: str | None = None, crossval: Any = None
-) -> RegisteredVersion:
+def register(run: Any, *, name: str | None = None, survival: Any = None, crossval: Any = None) -> RegisteredVersion:
     """Make the bundle of a run the next version of a model, and its challenger.
 
     Args:
         run: Id of a finished training or trial, or of a cross-validation for the ensemble of its folds; or the result
             of `train` or `crossval`.
         name: Name of the model; None takes the experiment's name.
-        survival: Id of the run of a survival stage to put inside.
+        survival: A survival stage to put inside, the id of its run or the result of `fit_survival`.
         crossval: A cross-validation, its id or result, whose interval of tumor volumes goes inside; None takes `run`
             if it is one, otherwise the one on whose masks the survival stage was fitted, if any.
 
     Raises:
         UserError: If a run does not exist, or has no bundle, stage or interval.
     """
-    made = register_run(run_of(run), name=name, survival=survival, crossval=crossval and run_of(crossval))
+    made = register_run(
+        run_of(run),
+        name=name,
+        survival=None if survival is None else run_of(survival),
+        crossval=None if crossval is None else run_of(crossval),
+    )
     return RegisteredVersion(made.name, made.version)
 
 

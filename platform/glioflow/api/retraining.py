@@ -64,7 +64,7 @@ def retrain(
     *,
     overrides: Overrides = (),
     warm: bool = False,
-    resume: str | None = None,
+    resume: str | RetrainResult | None = None,
     say: Say = print_progress,
 ) -> RetrainResult:
     """Train a champion's experiment again on its cohort with the accepted corrections, and put it through the gate.

@@ -1,6 +1,5 @@
 """How the command line speaks: people on stderr, programs on stdout, mistakes in one line."""
 
-import errno
 import json
 import math
 import os
@@ -26,6 +25,7 @@ from glioflow.errors import (
     first_line,
     is_disk_full,
     space_of,
+    unusable_path,
 )
 from glioflow.progress import FIRST_S, Say, waiting
 from glioflow.reports.tables import cell_text
@@ -42,12 +42,6 @@ def console() -> "Console":
 
     return Console(stderr=True, highlight=False)
 
-
-# A path of the user's that is of another kind than it should be, or closed to them.
-_UNUSABLE_PATH = (
-    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG),
-    errno.ELOOP,
-)
 
 # Libraries whose errors come from the tracking store; neither is imported for this.
 _STORE = ("mlflow", "sqlalchemy")
@@ -81,9 +75,8 @@ def one_line_errors() -> Iterator[None]:
             stop(f"failed: {error}", 1)
         if isinstance(error, StoreFailed):
             stop(f"failed: {error}; continue once it works again", 1)
-        if isinstance(error, OSError) and error.errno in _UNUSABLE_PATH and error.filename is not None:
-            reason = str(error.strerror).lower()
-            stop(f"error: {error.filename}: {reason}; choose another path, or correct this one", 2)
+        if (mistake := unusable_path(error)) is not None:
+            stop(f"error: {mistake}", 2)
         if type(error).__module__.partition(".")[0] in _STORE:
             stop(f"failed: the tracking store stopped answering, or refused a call: {first_line(error)}; try again", 1)
         raise
