@@ -10,7 +10,7 @@ import pandas
 import pytest
 
 import glioflow as gf
-from glioflow.api.inputs import override_list
+from glioflow.api.inputs import check_number, override_list
 
 HEAVY = {
     "torch",
@@ -140,6 +140,14 @@ def test_a_text_that_no_path_can_be_is_refused_and_not_taken_for_the_current_fol
         call(text)
     assert "file name too long" in str(refused.value) or str(refused.value).startswith(argument)
     assert len(str(refused.value)) < 1200
+
+
+def test_numbers_of_numpy_are_numbers_and_a_seed_below_0_is_refused():
+    check_number("keep", np.int64(3), 1)
+    with pytest.raises(gf.UserError, match="keep must be at least 4; got 3"):
+        check_number("keep", np.int64(3), 4)
+    with pytest.raises(gf.UserError, match="seed must be at least 0; got -1"):
+        gf.synthesize("lgg", "out", seed=-1)
 
 
 def test_a_word_for_no_argument_is_a_type_error_that_names_the_one_that_was_meant():

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from glioflow import cluster
-from glioflow.api.inputs import Overrides, check_beside, read_experiment
+from glioflow.api.inputs import Overrides, check_beside, check_number, read_experiment
 from glioflow.api.results import Result
 from glioflow.atomic import check_folder
 from glioflow.cluster.remote_home import check_home
@@ -121,6 +121,7 @@ def synthesize(
     """
     if kind not in ("lgg", "brats", *EXAMPLES):
         raise unknown_name("cohort to synthesize", kind, ["lgg", "brats", *EXAMPLES])
+    check_number(option("seed"), seed, 0)
     number = 12 if patients is None else patients
     if kind in EXAMPLES:
         persons, slices = synthesize_layout(kind, Path(out), patients=patients, seed=seed, size=size or 32)

@@ -4,6 +4,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,7 @@ def check_number(name: str, value: float | None, least: float, most: float = mat
     """
     if value is None:
         return
-    if not isinstance(value, int | float) or isinstance(value, bool):
+    if not isinstance(value, int | float | Real) or isinstance(value, bool):
         raise wrong_type(f"{name} must be a number", value)
     if not least <= value <= most:
         raise UserError(
