@@ -120,7 +120,7 @@ HEAVY = {
         "requests",
     ),
     *("rich", "safetensors", "scipy", "segmentation_models_pytorch", "skimage", "sklearn", "sqlalchemy", "tifffile"),
-    *("torch", "urllib3", "uvicorn"),
+    *("timm", "torch", "urllib3", "uvicorn"),
 }
 
 

@@ -111,7 +111,7 @@ def test_mistakes_are_user_errors(lgg, tmp_path, quiet):
         "nowhere.csv": lambda: gf.fit_survival(clinical="nowhere.csv"),
         "nowhere.yml": lambda: gf.audit_experiment("nowhere.yml", lgg, say=quiet),
         "s3://": lambda: gf.check("s3://bucket/cohort", say=quiet),
-        "of type NoneType": lambda: gf.train(None, lgg, say=quiet),
+        "gf.Experiment; got None": lambda: gf.train(None, lgg, say=quiet),
         "model_validate": lambda: gf.train({"name": "x"}, lgg, say=quiet),
         "a run must be its id": lambda: gf.register(3),
         "a model must be its name": lambda: gf.load(None),
