@@ -7,7 +7,7 @@ import pytest
 
 import glioflow as gf
 from glioflow.api import auto_state
-from glioflow.api.auto import STAGES, _result, go_through, how_to_serve
+from glioflow.api.auto import STAGES, _result, go_through, how_to_serve, say_how_to_go_on
 from glioflow.api.auto_stages import BEST, FINAL, Work, _finished, _unfinished, lengthened, settle
 from glioflow.api.auto_state import AutoState, begin_state, read_state
 from glioflow.atomic import write_text
@@ -167,6 +167,21 @@ def test_what_was_timed_before_the_budget_was_refused_is_not_timed_again(home, t
     assert (_finished(work, tiny, "train"), _unfinished(work, tiny, "train")) == (run_id, None)
     work.state.since_ms += 1
     assert _finished(work, tiny, "train") is None, "it is another auto's"
+
+
+def test_it_says_how_to_go_on_unless_the_error_says_it_better(home, tmp_path):
+    state, said = begin_state("a", tmp_path, 1.0), []
+
+    def advice(error):
+        said.clear()
+        say_how_to_go_on(state, error, lambda text, part=None: said.append(text))
+        return said
+
+    command = f"continue with `glioflow auto {tmp_path} --resume a`"
+    assert advice(KeyboardInterrupt()) == [command]
+    assert advice(UserError("the cohort has an error")) == [f"once this is corrected, {command}"]
+    hint = f"continue with {option('resume', 'a')} and {option('hours', 2)}"
+    assert advice(UserError("hours must be at least 2", 1, hint=hint)) == [], "the command would fail the same way"
 
 
 def test_a_cohort_with_errors_ends_at_its_check(home, tmp_path):

@@ -150,8 +150,8 @@ def auto(
     with holding(state.folder, f"auto {state.name}"), cluster.ending():
         try:
             go_through(state, say)
-        except BaseException:
-            say(f"continue with `glioflow auto {shlex.quote(state.cohort)} --resume {state.name}`")
+        except BaseException as error:
+            say_how_to_go_on(state, error, say)
             raise
         finally:
             state.keep()
@@ -198,6 +198,14 @@ def go_through(state: AutoState, say: Say, *, every: Mapping[str, Stage] = STAGE
         outcome = run(stages.Work(state, report))
         # Earlier processes may have begun the stage.
         state.note(stage, outcome, max(0.0, state.spent_s - sum(done["seconds"] for done in state.stages.values())))
+
+
+def say_how_to_go_on(state: AutoState, error: BaseException, say: Say) -> None:
+    """Say how to continue after an error, unless its hint does, which may name another budget."""
+    if option("resume", state.name) in str(error):
+        return
+    first = "once this is corrected, " if isinstance(error, UserError) else ""
+    say(f"{first}continue with `glioflow auto {shlex.quote(state.cohort)} --resume {state.name}`")
 
 
 def _below(stage: str, state: AutoState, say: Say) -> Say:
