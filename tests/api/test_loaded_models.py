@@ -167,6 +167,12 @@ def test_a_bundle_is_loaded_from_its_zip(model_folder, model, study, tmp_path):
         gf.load("nowhere.zip")
 
 
+def test_a_bundle_whose_path_has_a_comma_is_one_model(model_folder, model, study, tmp_path):
+    shutil.copytree(model_folder, tmp_path / "first, second" / "bundle")
+    again = gf.load(tmp_path / "first, second" / "bundle")
+    np.testing.assert_array_equal(again.predict(study).mask, model.predict(study).mask)
+
+
 def test_a_mask_is_saved_by_its_suffix(model, study, images, tmp_path):
     import cv2
     import nibabel

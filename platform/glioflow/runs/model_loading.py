@@ -1,5 +1,6 @@
 """Loading a model by the name a user gives: one bundle, or several as an ensemble."""
 
+import os
 import tempfile
 import zipfile
 import zlib
@@ -37,7 +38,8 @@ def open_members(model: str, *, device: str = "auto") -> list[Member]:
         UserError: If one is not found.
     """
     members, tracking = [], None
-    names = [part.strip() for part in model.split(",")]
+    # A path may hold a comma.
+    names = [model] if os.path.exists(model) else [part.strip() for part in model.split(",")]
     if len(names) > 1 and ("" in names or len({*names}) < len(names)):
         rule = "the members of an ensemble must be different models, separated by single commas"
         raise UserError(rule, model, hint="name each of them once")
